@@ -46,7 +46,7 @@ pub enum Open {
         /// TCP port on 127.0.0.1.
         port: u16,
     },
-    /// Writes everything to the disk and gives memory that nothing needs back, zeroed.
+    /// Writes everything to the disk.
     Sync,
     /// Syncs, unmounts what it can and switches the machine off.
     PowerOff,
