@@ -1,1 +1,37 @@
+//! The only way out of a guest: a policy, a proxy that enforces it, and a log of what it decided.
 //!
+//! A guest has no network card. Its agent offers an HTTP proxy on the guest's loopback and carries each connection over the
+//! agent channel to the host, which gives it to [`Proxy::serve`]: one stream, one `CONNECT`, one tunnel.
+//!
+//! ```text
+//! guest                    host
+//! npm ──▶ agent ═ channel ═▶ Proxy ── head ──▶ Policy ── resolve ──▶ address rules ── connect ──▶ registry
+//!                              │        400/405/431     403                   403             502
+//!                              ╰──▶ Log (one Entry for each decision, counters)
+//! ```
+//!
+//! What always holds:
+//!
+//! - The [`Policy`] is a table of phases, fixed before the guest starts. [`Phase`] only moves forward.
+//! - Nothing is reached but an exact host and port of the current phase, at an address that is public or that the operator allows.
+//! - When the phase changes, every open tunnel is cut and accounted for before [`Proxy::advance`] or [`Proxy::close`] returns.
+//! - Whatever the guest sends is bounded in bytes, in time and in number of tunnels.
+
+mod address;
+mod endpoint;
+mod head;
+mod limits;
+mod log;
+mod policy;
+mod proxy;
+mod reason;
+mod request;
+mod resolve;
+mod tunnel;
+
+pub use endpoint::{Endpoint, EndpointError, Host};
+pub use log::{Counters, Entry, Log};
+pub use policy::{Phase, Policy, Rule};
+pub use proxy::{PhaseError, Proxy};
+pub use reason::Reason;
+pub use resolve::{Resolver, SystemResolver};

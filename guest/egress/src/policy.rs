@@ -1,0 +1,167 @@
+//! What a guest may reach, and when: a table of phases, fixed when the guest starts.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+use crate::endpoint::Endpoint;
+
+/// Where in its life a guest is. Phases only move forward, in this order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// A source is being fetched.
+    Source,
+    /// An environment's setup steps run: what its lockfiles name is being installed.
+    Setup,
+    /// A job's steps run.
+    Steps,
+}
+
+/// Hosts that are allowed together, and where they may lie. This is what an operator writes:
+///
+/// ```toml
+/// hosts = ["registry.example:443"]
+/// networks = ["10.20.0.0/16"]
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Exact hosts and ports. Default: none.
+    #[serde(default)]
+    pub hosts: Vec<Endpoint>,
+    /// Ranges that are not public and in which these hosts may nevertheless lie, since mirrors often sit on private
+    /// networks. Default: none, so that a name cannot lead into the operator's own network.
+    #[serde(default)]
+    pub networks: Vec<IpNet>,
+}
+
+/// The table of what is allowed in which phase. A phase without rules allows nothing.
+///
+/// Its serialised form is stable and goes into snapshot keys.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Policy {
+    phases: BTreeMap<Phase, Vec<Rule>>,
+}
+
+impl Policy {
+    /// Nothing is allowed in any phase.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// The same policy, with `rule` allowed in `phase` as well.
+    #[must_use]
+    pub fn allow(mut self, phase: Phase, rule: Rule) -> Self {
+        self.phases.entry(phase).or_default().push(rule);
+        self
+    }
+
+    /// The networks that `endpoint` may lie in besides public ones, or `None` if it is not allowed in `phase`.
+    pub(crate) fn networks_for(&self, phase: Phase, endpoint: &Endpoint) -> Option<Vec<IpNet>> {
+        let mut rules = self
+            .phases
+            .get(&phase)?
+            .iter()
+            .filter(|rule| rule.hosts.contains(endpoint))
+            .peekable();
+        rules.peek()?;
+        Some(
+            rules
+                .flat_map(|rule| rule.networks.iter().copied())
+                .collect(),
+        )
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Setup => "setup",
+            Self::Steps => "steps",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(hosts: &[&str], networks: &[&str]) -> Rule {
+        Rule {
+            hosts: hosts.iter().map(|host| host.parse().unwrap()).collect(),
+            networks: networks
+                .iter()
+                .map(|network| network.parse().unwrap())
+                .collect(),
+        }
+    }
+
+    fn networks(policy: &Policy, phase: Phase, endpoint: &str) -> Option<usize> {
+        policy
+            .networks_for(phase, &endpoint.parse().unwrap())
+            .map(|networks| networks.len())
+    }
+
+    #[test]
+    fn a_host_is_allowed_in_the_phases_that_list_it_and_no_other() {
+        let policy = Policy::nothing().allow(Phase::Setup, rule(&["registry.example:443"], &[]));
+        assert_eq!(
+            networks(&policy, Phase::Setup, "registry.example:443"),
+            Some(0)
+        );
+        assert_eq!(
+            networks(&policy, Phase::Source, "registry.example:443"),
+            None
+        );
+        assert_eq!(
+            networks(&policy, Phase::Steps, "registry.example:443"),
+            None
+        );
+    }
+
+    #[test]
+    fn host_and_port_must_both_be_exactly_those_listed() {
+        let policy = Policy::nothing().allow(Phase::Setup, rule(&["registry.example:443"], &[]));
+        for other in [
+            "registry.example:80",
+            "a.registry.example:443",
+            "example:443",
+            "registry.example.evil.example:443",
+        ] {
+            assert_eq!(networks(&policy, Phase::Setup, other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn networks_are_those_of_the_rules_that_list_the_host() {
+        let policy = Policy::nothing()
+            .allow(Phase::Setup, rule(&["a.example:443"], &["10.0.0.0/8"]))
+            .allow(Phase::Setup, rule(&["b.example:443"], &["172.16.0.0/12"]))
+            .allow(Phase::Setup, rule(&["b.example:443"], &["192.168.0.0/16"]));
+        assert_eq!(networks(&policy, Phase::Setup, "a.example:443"), Some(1));
+        assert_eq!(networks(&policy, Phase::Setup, "b.example:443"), Some(2));
+    }
+
+    #[test]
+    fn a_rule_is_read_from_the_operators_configuration() {
+        let text = "hosts = ['Registry.example:443']\nnetworks = ['10.20.0.0/16']";
+        assert_eq!(
+            toml::from_str::<Rule>(text).unwrap(),
+            rule(&["registry.example:443"], &["10.20.0.0/16"])
+        );
+    }
+
+    #[test]
+    fn a_rule_without_a_port_or_with_a_misspelt_field_is_refused() {
+        let error = toml::from_str::<Rule>("hosts = ['registry.example']")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("a port is missing"), "{error}");
+        assert!(toml::from_str::<Rule>("network = []").is_err());
+    }
+}

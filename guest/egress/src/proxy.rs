@@ -1,0 +1,267 @@
+//! One proxy for one guest: each stream is one request, decided by the policy of the current phase.
+//!
+//! ```text
+//! Source ──▶ Setup ──▶ Steps ──▶ closed        any of them may be skipped; none comes again
+//!        cut       cut       cut
+//! ```
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::debug;
+
+use crate::address;
+use crate::endpoint::{Endpoint, Host};
+use crate::head::{self, Head};
+use crate::limits;
+use crate::log::Log;
+use crate::policy::{Phase, Policy};
+use crate::reason::Reason;
+use crate::request::Request;
+use crate::resolve::Resolver;
+use crate::tunnel;
+
+/// The way out of one guest. It begins in [`Phase::Source`]. Clones share phase, tunnels and log.
+#[derive(Clone)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    policy: Policy,
+    resolver: Box<dyn Resolver>,
+    log: Log,
+    slots: Semaphore,
+    period: Mutex<Period>,
+}
+
+/// The time in which one phase lasts, and the streams that began in it.
+#[derive(Clone)]
+struct Period {
+    /// `None` once the proxy is closed.
+    phase: Option<Phase>,
+    over: CancellationToken,
+    streams: TaskTracker,
+}
+
+/// Why a proxy does not enter a phase.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PhaseError {
+    /// The phase is the current one or an earlier one.
+    #[error("cannot go from phase {from} to phase {to}: phases only move forward")]
+    NotForward {
+        /// The current phase.
+        from: Phase,
+        /// The phase that was asked for.
+        to: Phase,
+    },
+    /// The proxy was closed.
+    #[error("cannot go to phase {to}: the way out is closed")]
+    Closed {
+        /// The phase that was asked for.
+        to: Phase,
+    },
+}
+
+impl Proxy {
+    /// A proxy that allows what `policy` does and gives every decision to `log`.
+    pub fn new(policy: Policy, resolver: impl Resolver + 'static, log: Log) -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                policy,
+                resolver: Box::new(resolver),
+                log,
+                slots: Semaphore::new(limits::TUNNELS),
+                period: Mutex::new(Period::new(Some(Phase::Source))),
+            }),
+        }
+    }
+
+    /// Enters a later phase. When this returns, every stream of the earlier one has been cut and is in the log.
+    pub async fn advance(&self, to: Phase) -> Result<(), PhaseError> {
+        let ended = {
+            let mut period = self.shared.period();
+            match period.phase {
+                None => return Err(PhaseError::Closed { to }),
+                Some(from) if from >= to => return Err(PhaseError::NotForward { from, to }),
+                Some(_) => std::mem::replace(&mut *period, Period::new(Some(to))),
+            }
+        };
+        debug!(phase = %to, "egress phase entered");
+        ended.end().await;
+        Ok(())
+    }
+
+    /// Refuses everything from now on. When this returns, every open stream has been cut and is in the log.
+    pub async fn close(&self) {
+        let ended = std::mem::replace(&mut *self.shared.period(), Period::new(None));
+        debug!("egress closed");
+        ended.end().await;
+    }
+
+    /// The current phase, or `None` once closed.
+    pub fn phase(&self) -> Option<Phase> {
+        self.shared.period().phase
+    }
+
+    /// The log that was given to [`Proxy::new`].
+    pub fn log(&self) -> &Log {
+        &self.shared.log
+    }
+
+    /// Serves one stream of the guest: reads its request, answers it, and carries the tunnel until it ends or the phase
+    /// does. Dropping this future cuts the tunnel, which is logged too.
+    pub async fn serve<S>(&self, mut stream: S)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send,
+    {
+        let (period, _counted) = {
+            let period = self.shared.period();
+            (period.clone(), period.streams.token())
+        };
+        // On a cut the stream is dropped unanswered: whoever holds its other end sees it close.
+        let _cut = period
+            .over
+            .run_until_cancelled(self.shared.serve(period.phase, &mut stream))
+            .await;
+    }
+}
+
+impl Shared {
+    async fn serve(
+        &self,
+        phase: Option<Phase>,
+        stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
+    ) {
+        let Ok(_slot) = self.slots.try_acquire() else {
+            return refuse(stream, Request::unnamed(&self.log), Reason::TooManyTunnels).await;
+        };
+        let head = match head::read(stream).await {
+            Ok(Some(head)) => head,
+            Ok(None) => return,
+            Err(reason) => return refuse(stream, Request::unnamed(&self.log), reason).await,
+        };
+        let request = Request::to(&self.log, &head.endpoint);
+        match self.open(phase, &head.endpoint).await {
+            Ok(outside) => carry(stream, outside, head, request).await,
+            Err(reason) => refuse(stream, request, reason).await,
+        }
+    }
+
+    /// Decides on `endpoint` and connects to it.
+    async fn open(&self, phase: Option<Phase>, endpoint: &Endpoint) -> Result<TcpStream, Reason> {
+        let phase = phase.ok_or(Reason::Closed)?;
+        let networks = self
+            .policy
+            .networks_for(phase, endpoint)
+            .ok_or(Reason::NotAllowed(phase))?;
+        let mut addresses = self.addresses(endpoint).await?;
+        addresses.retain(|found| address::is_allowed(found.ip(), &networks));
+        if addresses.is_empty() {
+            return Err(Reason::PrivateAddress);
+        }
+        connect(&addresses[..addresses.len().min(limits::ADDRESSES)]).await
+    }
+
+    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Reason> {
+        let name = match &endpoint.host {
+            Host::Address(address) => return Ok(vec![(*address, endpoint.port).into()]),
+            Host::Name(name) => name,
+        };
+        let found = match timeout(limits::RESOLVE_DEADLINE, self.resolver.resolve(name)).await {
+            Ok(found) => found.map_err(|error| Reason::Unreachable(error.to_string()))?,
+            Err(_elapsed) => {
+                return Err(Reason::Unreachable("no answer about its name".to_owned()));
+            }
+        };
+        if found.is_empty() {
+            return Err(Reason::Unreachable("its name has no address".to_owned()));
+        }
+        Ok(found
+            .into_iter()
+            .map(|address| (address, endpoint.port).into())
+            .collect())
+    }
+
+    /// A panic elsewhere cannot leave a period half replaced.
+    fn period(&self) -> MutexGuard<'_, Period> {
+        self.period.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Period {
+    fn new(phase: Option<Phase>) -> Self {
+        Self {
+            phase,
+            over: CancellationToken::new(),
+            streams: TaskTracker::new(),
+        }
+    }
+
+    /// Cuts what is open and waits until it is gone.
+    async fn end(self) {
+        self.over.cancel();
+        self.streams.close();
+        self.streams.wait().await;
+    }
+}
+
+impl fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proxy")
+            .field("phase", &self.phase())
+            .field("policy", &self.shared.policy)
+            .field("log", &self.shared.log)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The first of `addresses` that answers.
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Reason> {
+    let mut failure = String::new();
+    for address in addresses {
+        match timeout(limits::CONNECT_DEADLINE, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => failure = error.to_string(),
+            Err(_elapsed) => "no answer from its address".clone_into(&mut failure),
+        }
+    }
+    Err(Reason::Unreachable(failure))
+}
+
+/// Tells the guest that its tunnel is open, and carries it.
+async fn carry(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    outside: TcpStream,
+    head: Head,
+    mut request: Request<'_>,
+) {
+    debug!(endpoint = %head.endpoint, "egress tunnel open");
+    let carried = async {
+        stream
+            .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
+            .await?;
+        tunnel::carry(stream, outside, &head.rest, &request.carried).await
+    };
+    request.reason = match carried.await {
+        Ok(()) => Reason::Finished,
+        Err(error) => Reason::Broken(error.to_string()),
+    };
+}
+
+/// Logs a refusal, then tells the guest in one line. A guest that is gone does not hear it.
+async fn refuse(stream: &mut (impl AsyncWrite + Unpin), mut request: Request<'_>, reason: Reason) {
+    let answer = request.refusal(&reason);
+    request.reason = reason;
+    drop(request);
+    if stream.write_all(answer.as_bytes()).await.is_ok() {
+        let _gone = stream.shutdown().await;
+    }
+}
