@@ -1,1 +1,50 @@
+//! Every message, every NATS subject, stream and bucket, and every object key: what publishers, workers and bakeries agree on.
 //!
+//! Nothing here does I/O. A message that parses has been checked in full: each `parse` function reads a body, applies the limits that
+//! its type documents, and refuses with a [`FieldError`] that names the field. The JSON Schemas in `schemas/json` are generated from
+//! these types ([`json_schema`]), and the golden messages in `schemas/examples` are parsed by a test.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`job`], [`step`] | the build request |
+//! | [`environment`], [`template`] | what a snapshot is made from |
+//! | [`result`], [`reason`] | the one final answer |
+//! | [`event`], [`log`] | what happens meanwhile |
+//! | [`bake`] | requests to bake, and what came of them |
+//! | [`names`], [`token`] | subjects, streams, buckets, keys, and the words they are made of |
+//! | [`digest`], [`path`], [`uri`], [`canonical`] | values that several messages share |
+
+pub mod bake;
+pub mod canonical;
+pub mod digest;
+pub mod environment;
+pub mod event;
+pub mod field_error;
+pub mod job;
+pub mod json_schema;
+pub mod log;
+pub mod names;
+pub mod open;
+pub mod path;
+pub mod reason;
+pub mod result;
+pub mod step;
+mod tag;
+pub mod template;
+pub mod text;
+pub mod token;
+pub mod uri;
+
+pub use digest::{Digests, Sha256Digest};
+pub use environment::Environment;
+pub use field_error::FieldError;
+pub use job::Job;
+pub use names::JobSubject;
+pub use open::Open;
+pub use path::{Glob, TreePath};
+pub use reason::{Reason, Status};
+pub use result::JobResult;
+pub use template::Template;
+pub use text::TextError;
+pub use token::{EnvName, HostClass, Priority, Token, Trust};
+pub use uri::ObjectUri;

@@ -1,0 +1,366 @@
+//! The build request. Subject: [`crate::JobSubject`]. What is not in the body (pool, trust, priority, tenant) is in the subject, where
+//! NATS permissions bind it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::digest::Digests;
+use crate::field_error::{self, FieldError, all_different, in_range};
+use crate::path::Glob;
+use crate::step::{Env, MAX_STEP_TIMEOUT_S, Step, check_env, check_steps};
+use crate::tag::schema_tag;
+use crate::token::Token;
+use crate::uri::ObjectUri;
+
+/// Longest body of a job: a quarter of the default `max_payload` of a NATS server, so that its result has room to quote it.
+pub const MAX_JOB_BYTES: usize = 256 * 1024;
+
+/// Most artifact declarations, most patterns in one, and most labels.
+pub const MAX_LIST: usize = 64;
+
+/// Longest name and longest value of a label.
+pub const MAX_LABEL_BYTES: usize = 1024;
+
+/// One week.
+const MAX_QUEUE_S: u32 = 604_800;
+
+/// 5 min: who needs longer to end is not ending.
+const MAX_KILL_GRACE_S: u32 = 300;
+
+/// 1 TiB.
+const MAX_ARTIFACT_BYTES: u64 = 1 << 40;
+
+schema_tag!(
+    /// `sourdough/job/v1`.
+    JobSchema = "sourdough/job/v1"
+);
+
+/// A build request. The same id is the same job. [`Job::parse`] is the way in: deserialising alone does not check limits.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Job {
+    /// The version of this message.
+    #[serde(default)]
+    pub schema: JobSchema,
+    /// A UUID that the publisher makes.
+    pub id: Uuid,
+    /// What is built.
+    pub source: Source,
+    /// What it is built in.
+    pub environment: EnvironmentName,
+    /// The commands, in order; the first that fails ends the build.
+    #[schemars(length(min = 1, max = 64))]
+    pub steps: Vec<Step>,
+    /// Variables for every step.
+    #[serde(default)]
+    pub env: Env,
+    /// How long each phase may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// What is read out after the steps.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub artifacts: Vec<Artifact>,
+    /// The publisher's own notes; never interpreted.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Where the source tree comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Source {
+    /// A `.tar.zst` in the source bucket.
+    Archive(ArchiveSource),
+}
+
+/// An archive, pinned by its digest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ArchiveSource {
+    /// Where it lies: in the configured source bucket, under `<tenant>/`.
+    pub uri: ObjectUri,
+    /// What its bytes hash to.
+    pub digest: Digests,
+}
+
+/// The environment a job runs in, by its name in the tenant's definitions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EnvironmentName {
+    /// The name.
+    pub name: Token,
+}
+
+/// How long each phase may take, in seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// In the queue, from publication to claim. Default 1 h: nobody waits longer for a build to start.
+    #[schemars(range(min = 1, max = 604_800))]
+    pub queue_s: u32,
+    /// All steps together: not the queue, the source, the fork or the upload. Default 30 min.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub run_s: u32,
+    /// Without a byte of output. Default 5 min: a step that hangs is silent.
+    #[schemars(range(min = 1, max = 86_400))]
+    pub idle_s: u32,
+    /// Between the request to end and the kill. Default 10 s.
+    #[schemars(range(min = 0, max = 300))]
+    pub kill_grace_s: u32,
+}
+
+/// Files that are read out after the steps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Artifact {
+    /// Its name in the result; unique in the job.
+    pub name: Token,
+    /// Which files. A file that matches twice is read once.
+    #[schemars(length(min = 1, max = 64))]
+    pub paths: Vec<Glob>,
+    /// After which outcome of the steps it is read. Default `success`.
+    #[serde(default)]
+    pub when: When,
+    /// Whether no match is a failure, `artifact_missing`. Default true: what is declared is wanted.
+    #[serde(default = "default_required")]
+    pub required: bool,
+    /// Most bytes of all its files together. Default 1 GiB.
+    #[serde(default = "default_max_bytes")]
+    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
+    pub max_bytes: u64,
+}
+
+/// After which outcome of the steps an artifact is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum When {
+    /// Every step exited with 0.
+    #[default]
+    Success,
+    /// Some step did not.
+    Failure,
+    /// Either.
+    Always,
+}
+
+impl Job {
+    /// Reads a body and checks every limit that the fields document.
+    pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
+        let job: Self = field_error::parse(body, MAX_JOB_BYTES)?;
+        job.check()?;
+        Ok(job)
+    }
+
+    /// Checks what the types of the fields leave open. A publisher calls this before it publishes.
+    pub fn check(&self) -> Result<(), FieldError> {
+        if self.id.is_nil() {
+            return Err(FieldError::new("id", "must not be the nil UUID"));
+        }
+        if self.steps.is_empty() {
+            return Err(FieldError::new("steps", "must have at least one step"));
+        }
+        check_steps("steps", &self.steps)?;
+        check_env("env", &self.env)?;
+        self.timeouts.check()?;
+        check_artifacts(&self.artifacts)?;
+        check_labels(&self.labels)
+    }
+}
+
+/// The id of a body that [`Job::parse`] refuses, so that its result can be filed under it; none where there is no usable one.
+pub fn peek_id(body: &[u8]) -> Option<Uuid> {
+    #[derive(Deserialize)]
+    struct Id {
+        id: Uuid,
+    }
+    if body.len() > MAX_JOB_BYTES {
+        return None;
+    }
+    serde_json::from_slice::<Id>(body)
+        .ok()
+        .map(|body| body.id)
+        .filter(|id| !id.is_nil())
+}
+
+impl Timeouts {
+    /// In the queue.
+    pub fn queue(&self) -> Duration {
+        Duration::from_secs(self.queue_s.into())
+    }
+
+    /// All steps together.
+    pub fn run(&self) -> Duration {
+        Duration::from_secs(self.run_s.into())
+    }
+
+    /// Without output.
+    pub fn idle(&self) -> Duration {
+        Duration::from_secs(self.idle_s.into())
+    }
+
+    /// Between the request to end and the kill.
+    pub fn kill_grace(&self) -> Duration {
+        Duration::from_secs(self.kill_grace_s.into())
+    }
+
+    fn check(&self) -> Result<(), FieldError> {
+        in_range(
+            "timeouts.queue_s",
+            self.queue_s.into(),
+            1,
+            MAX_QUEUE_S.into(),
+        )?;
+        in_range(
+            "timeouts.run_s",
+            self.run_s.into(),
+            1,
+            MAX_STEP_TIMEOUT_S.into(),
+        )?;
+        in_range(
+            "timeouts.idle_s",
+            self.idle_s.into(),
+            1,
+            MAX_STEP_TIMEOUT_S.into(),
+        )?;
+        in_range(
+            "timeouts.kill_grace_s",
+            self.kill_grace_s.into(),
+            0,
+            MAX_KILL_GRACE_S.into(),
+        )
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            queue_s: 3600,
+            run_s: 1800,
+            idle_s: 300,
+            kill_grace_s: 10,
+        }
+    }
+}
+
+impl Artifact {
+    /// An artifact with defaults for everything but its name and paths.
+    pub fn new(name: Token, paths: Vec<Glob>) -> Self {
+        Self {
+            name,
+            paths,
+            when: When::default(),
+            required: default_required(),
+            max_bytes: default_max_bytes(),
+        }
+    }
+}
+
+impl When {
+    /// Whether the artifact is read after steps that all succeeded, or did not.
+    pub fn applies(self, steps_succeeded: bool) -> bool {
+        match self {
+            Self::Success => steps_succeeded,
+            Self::Failure => !steps_succeeded,
+            Self::Always => true,
+        }
+    }
+}
+
+fn check_artifacts(artifacts: &[Artifact]) -> Result<(), FieldError> {
+    in_range_of_list("artifacts", artifacts.len(), 0)?;
+    for (index, artifact) in artifacts.iter().enumerate() {
+        in_range_of_list(
+            &format!("artifacts[{index}].paths"),
+            artifact.paths.len(),
+            1,
+        )?;
+        in_range(
+            &format!("artifacts[{index}].max_bytes"),
+            artifact.max_bytes,
+            1,
+            MAX_ARTIFACT_BYTES,
+        )?;
+    }
+    all_different(
+        artifacts
+            .iter()
+            .enumerate()
+            .map(|(index, artifact)| (format!("artifacts[{index}].name"), artifact.name.as_str())),
+    )
+}
+
+fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), FieldError> {
+    in_range_of_list("labels", labels.len(), 0)?;
+    for (name, value) in labels {
+        if name.is_empty() || name.len().max(value.len()) > MAX_LABEL_BYTES {
+            return Err(FieldError::new(
+                format!("labels.{name:.64}"),
+                format!(
+                    "must have a name of 1 to {MAX_LABEL_BYTES} bytes and a value of at most as many"
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn in_range_of_list(field: &str, len: usize, min: usize) -> Result<(), FieldError> {
+    if (min..=MAX_LIST).contains(&len) {
+        return Ok(());
+    }
+    Err(FieldError::new(
+        field,
+        format!("must have {min} to {MAX_LIST} entries, has {len}"),
+    ))
+}
+
+fn default_required() -> bool {
+    true
+}
+
+fn default_max_bytes() -> u64 {
+    1 << 30
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_of_a_bad_body_is_found_where_there_is_one() {
+        let id = "0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11";
+        assert_eq!(
+            peek_id(format!(r#"{{"id":"{id}","steps":7}}"#).as_bytes())
+                .unwrap()
+                .to_string(),
+            id
+        );
+        for none in [
+            r#"{"id":"x"}"#,
+            "{}",
+            "not json",
+            r#"{"id":"00000000-0000-0000-0000-000000000000"}"#,
+        ] {
+            assert_eq!(peek_id(none.as_bytes()), None, "{none}");
+        }
+    }
+
+    #[test]
+    fn an_artifact_is_read_after_the_outcome_it_names() {
+        for (when, after_success, after_failure) in [
+            (When::Success, true, false),
+            (When::Failure, false, true),
+            (When::Always, true, true),
+        ] {
+            assert_eq!(
+                (when.applies(true), when.applies(false)),
+                (after_success, after_failure)
+            );
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! Every subject, stream, bucket and key, in one place. What a stream keeps and for how long is in `bus::streams`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::digest::Sha256Digest;
+use crate::text::TextError;
+use crate::token::{HostClass, Priority, Token, Trust};
+
+/// Streams.
+pub mod stream {
+    /// Jobs; a work queue.
+    pub const JOBS: &str = "BUILD_JOBS";
+    /// Results, the first of a subject.
+    pub const RESULTS: &str = "BUILD_RESULTS";
+    /// Events of jobs.
+    pub const EVENTS: &str = "BUILD_EVENTS";
+    /// Live logs.
+    pub const LOGS: &str = "BUILD_LOGS";
+    /// What could not be delivered.
+    pub const DEAD: &str = "BUILD_DEAD";
+    /// Requests to bake; a work queue.
+    pub const BAKE_REQUESTS: &str = "BAKE_REQUESTS";
+    /// Changed sources; a work queue.
+    pub const BAKE_TRIGGERS: &str = "BAKE_TRIGGERS";
+    /// Events of bakes.
+    pub const BAKE_EVENTS: &str = "BAKE_EVENTS";
+}
+
+/// Key-value buckets.
+pub mod bucket {
+    /// Definitions of templates and environments.
+    pub const ENVIRONMENTS: &str = "build-environments";
+    /// Which snapshot a key has.
+    pub const SNAPSHOTS: &str = "build-snapshots";
+    /// Who holds a job.
+    pub const LEASES: &str = "build-leases";
+    /// What a job did so far.
+    pub const JOBS: &str = "build-jobs";
+    /// Requests to end a job.
+    pub const CANCELS: &str = "build-cancels";
+    /// Workers that are alive.
+    pub const WORKERS: &str = "build-workers";
+    /// Limits of tenants.
+    pub const TENANTS: &str = "build-tenants";
+}
+
+/// Where a job is published: `build.job.<pool>.<trust>.<priority>.<tenant>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct JobSubject {
+    /// The set of workers, `default` where nobody says otherwise.
+    pub pool: Token,
+    /// How far the author is trusted.
+    pub trust: Trust,
+    /// Which of the tenant's jobs goes first.
+    pub priority: Priority,
+    /// Whose job it is.
+    pub tenant: Token,
+}
+
+impl JobSubject {
+    /// Every subject of one pool and trust.
+    pub fn filter(pool: &Token, trust: Trust) -> String {
+        format!("build.job.{pool}.{trust}.*.*")
+    }
+}
+
+impl fmt::Display for JobSubject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "build.job.{}.{}.{}.{}",
+            self.pool, self.trust, self.priority, self.tenant
+        )
+    }
+}
+
+impl FromStr for JobSubject {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let parts: Vec<_> = text.split('.').collect();
+        let ["build", "job", pool, trust, priority, tenant] = parts[..] else {
+            return Err(TextError::new(format!(
+                "must be build.job.<pool>.<trust>.<priority>.<tenant>, is {text:?}"
+            )));
+        };
+        Ok(Self {
+            pool: pool.parse()?,
+            trust: trust.parse()?,
+            priority: priority.parse()?,
+            tenant: tenant.parse()?,
+        })
+    }
+}
+
+/// Where a bake is requested: `bake.request.<class>.<trust>.<tenant>.<environment>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BakeSubject {
+    /// The host class that it is for.
+    pub class: HostClass,
+    /// How far the author of the source is trusted.
+    pub trust: Trust,
+    /// Whose environment it is.
+    pub tenant: Token,
+    /// The environment.
+    pub environment: Token,
+}
+
+impl BakeSubject {
+    /// Every request for one class.
+    pub fn filter(class: &HostClass) -> String {
+        format!("bake.request.{class}.>")
+    }
+}
+
+impl fmt::Display for BakeSubject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "bake.request.{}.{}.{}.{}",
+            self.class, self.trust, self.tenant, self.environment
+        )
+    }
+}
+
+impl FromStr for BakeSubject {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let parts: Vec<_> = text.split('.').collect();
+        let ["bake", "request", class, trust, tenant, environment] = parts[..] else {
+            return Err(TextError::new(format!(
+                "must be bake.request.<class>.<trust>.<tenant>.<environment>, is {text:?}"
+            )));
+        };
+        Ok(Self {
+            class: class.parse()?,
+            trust: trust.parse()?,
+            tenant: tenant.parse()?,
+            environment: environment.parse()?,
+        })
+    }
+}
+
+/// Where a result is published and stored; the stream takes the first.
+pub fn report_subject(tenant: &Token, job_id: &Token) -> String {
+    format!("build.report.{tenant}.{job_id}")
+}
+
+/// Where a stored result is heard. Only the server publishes here.
+pub fn result_subject(tenant: &Token, job_id: &Token) -> String {
+    format!("build.result.{tenant}.{job_id}")
+}
+
+/// Events of a job.
+pub fn event_subject(tenant: &Token, job_id: &Token) -> String {
+    format!("build.event.{tenant}.{job_id}")
+}
+
+/// The live log of a job.
+pub fn log_subject(tenant: &Token, job_id: &Token) -> String {
+    format!("build.log.{tenant}.{job_id}")
+}
+
+/// A job that could not be delivered.
+pub fn dead_subject(tenant: &Token, job_id: &Token) -> String {
+    format!("build.dead.{tenant}.{job_id}")
+}
+
+/// A changed source.
+pub fn bake_trigger_subject(trust: Trust, tenant: &Token, environment: &Token) -> String {
+    format!("bake.trigger.{trust}.{tenant}.{environment}")
+}
+
+/// Events of a bake.
+pub fn bake_event_subject(tenant: &Token, environment: &Token) -> String {
+    format!("bake.event.{tenant}.{environment}")
+}
+
+/// Key of a template's definition in [`bucket::ENVIRONMENTS`].
+pub fn template_definition_key(template: &Token) -> String {
+    format!("template.{template}")
+}
+
+/// Key of an environment's definition in [`bucket::ENVIRONMENTS`].
+pub fn environment_key(tenant: &Token, environment: &Token) -> String {
+    format!("environment.{tenant}.{environment}")
+}
+
+/// Key in [`bucket::SNAPSHOTS`] of the digest of a snapshot's manifest.
+pub fn snapshot_pointer(key: &Sha256Digest) -> String {
+    format!("key.{key}")
+}
+
+/// Key in [`bucket::SNAPSHOTS`] of a template's current snapshot key.
+pub fn template_pointer(class: &HostClass, template: &Token) -> String {
+    format!("template.{class}.{template}")
+}
+
+/// Name of a source archive in the source bucket.
+pub fn source_object(tenant: &Token, digest: &Sha256Digest) -> String {
+    format!("{tenant}/{digest}.tar.zst")
+}
+
+/// What every name of a tenant's objects starts with.
+pub fn tenant_prefix(tenant: &Token) -> String {
+    format!("{tenant}/")
+}
+
+/// Name of an artifact in the artifact bucket.
+pub fn artifact_object(tenant: &Token, digest: &Sha256Digest) -> String {
+    let hex = digest.to_string();
+    format!("{tenant}/sha256/{}/{hex}", &hex[..2])
+}
+
+/// Name of the whole log of one attempt in the log bucket.
+pub fn log_object(tenant: &Token, job_id: &Token, attempt: u32) -> String {
+    format!("{tenant}/{job_id}/{attempt}.log")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_subject_reads_back_what_it_writes() {
+        let subject: JobSubject = "build.job.default.untrusted.5.acme".parse().unwrap();
+        assert_eq!(subject.trust, Trust::Untrusted);
+        assert_eq!(subject.to_string(), "build.job.default.untrusted.5.acme");
+    }
+
+    #[test]
+    fn a_subject_of_another_shape_is_refused() {
+        for bad in [
+            "build.job.default.untrusted.5",
+            "build.job.default.untrusted.5.acme.x",
+            "build.job.a.maybe.5.acme",
+            "x.y.a.trusted.5.b",
+        ] {
+            assert!(bad.parse::<JobSubject>().is_err(), "{bad}");
+        }
+        assert!(
+            "bake.request.c.trusted.acme"
+                .parse::<BakeSubject>()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn an_artifact_lies_under_its_digest() {
+        let tenant = Token::parse("acme").unwrap();
+        let object = artifact_object(&tenant, &Sha256Digest::of(b""));
+        assert!(object.starts_with("acme/sha256/e3/e3b0c442"), "{object}");
+    }
+}
