@@ -6,9 +6,13 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::field_error::{self, FieldError};
 use crate::open::Open;
 use crate::tag::schema_tag;
 use crate::token::Token;
+
+/// Longest event that is read: the default `max_payload` of a NATS server.
+const MAX_EVENT_BYTES: usize = 1 << 20;
 
 schema_tag!(
     /// `sourdough/event/v1`.
@@ -73,6 +77,13 @@ pub enum EventKind {
     Refused,
     /// Its result was stored.
     Finished,
+}
+
+impl Event {
+    /// Reads an event that somebody published.
+    pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
+        field_error::parse(body, MAX_EVENT_BYTES)
+    }
 }
 
 impl EventKind {

@@ -99,7 +99,7 @@ fn explain_data(path: &str, sentence: &str) -> FieldError {
     FieldError::new(if path.is_empty() { WHOLE } else { path }, sentence)
 }
 
-/// serde_json appends where in the text it stopped; the field says it better.
+/// `serde_json` appends where in the text it stopped; the field says it better.
 fn sentence(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());

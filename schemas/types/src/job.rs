@@ -7,6 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+use uuid::fmt::Hyphenated;
 
 use crate::digest::Digests;
 use crate::field_error::{self, FieldError, all_different, in_range};
@@ -39,14 +40,15 @@ schema_tag!(
     JobSchema = "sourdough/job/v1"
 );
 
-/// A build request. The same id is the same job. [`Job::parse`] is the way in: deserialising alone does not check limits.
+/// A build request. The same id is the same job.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Job {
     /// The version of this message.
     #[serde(default)]
     pub schema: JobSchema,
-    /// A UUID that the publisher makes.
+    /// A UUID that the publisher makes, in its usual form of 36 characters.
+    #[serde(deserialize_with = "hyphenated")]
     pub id: Uuid,
     /// What is built.
     pub source: Source,
@@ -149,7 +151,7 @@ pub enum When {
 }
 
 impl Job {
-    /// Reads a body and checks every limit that the fields document.
+    /// Reads a body and checks every limit that the fields document. Deserialising alone does not.
     pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
         let job: Self = field_error::parse(body, MAX_JOB_BYTES)?;
         job.check()?;
@@ -176,6 +178,7 @@ impl Job {
 pub fn peek_id(body: &[u8]) -> Option<Uuid> {
     #[derive(Deserialize)]
     struct Id {
+        #[serde(deserialize_with = "hyphenated")]
         id: Uuid,
     }
     if body.len() > MAX_JOB_BYTES {
@@ -317,6 +320,15 @@ fn in_range_of_list(field: &str, len: usize, min: usize) -> Result<(), FieldErro
         field,
         format!("must have {min} to {MAX_LIST} entries, has {len}"),
     ))
+}
+
+/// One form only, so that one id has one text.
+fn hyphenated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    let parsed = text.parse::<Hyphenated>().ok();
+    parsed
+        .map(Hyphenated::into_uuid)
+        .ok_or_else(|| serde::de::Error::custom(format!("must be a UUID, is {text:.64?}")))
 }
 
 fn default_required() -> bool {
