@@ -1,1 +1,20 @@
+//! Connections to the outside: NATS and its streams, S3, and telemetry.
 //!
+//! Nothing here knows what a build is. What is connected to is named in `schemas`; here is how: with backoff at the start, and with a
+//! word about it in the log, so that a service whose server is away waits instead of dying.
+//!
+//! | module | what it holds |
+//! | --- | --- |
+//! | [`nats`] | the connection |
+//! | [`streams`] | every stream and bucket with its settings, and what makes them |
+//! | [`results`] | the one result of a job: publish it once, fetch it, wait for it |
+//! | [`objects`] | S3 |
+//! | [`retry`] | backoff |
+//! | [`telemetry`] | logs, and errors with their causes in one line |
+
+pub mod nats;
+pub mod objects;
+pub mod results;
+pub mod retry;
+pub mod streams;
+pub mod telemetry;

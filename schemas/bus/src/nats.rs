@@ -1,0 +1,238 @@
+//! The connection to NATS. The first one is waited for, with backoff; later ones the client makes by itself.
+//!
+//! A call that the server's permissions deny gets no answer: the reason comes only as an event of the connection, which is logged as an
+//! error here.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use serde::{Deserialize, Serialize};
+use tracing::{debug, error, info, warn};
+
+use crate::retry::{self, Failure, Policy};
+
+/// Where a server is on a machine of its own.
+pub const DEFAULT_URL: &str = "nats://127.0.0.1:4222";
+
+/// 10 s: a dead connection is noticed within three of them, as soon as a lease would be lost.
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+
+/// 5 s for one attempt: more than any handshake takes, less than a person waits.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Where NATS is, and who we are there.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NatsConfig {
+    /// The server, or several with commas. It may hold a user and a password. Default [`DEFAULT_URL`].
+    pub url: String,
+    /// Proof of who we are. Default none, which a server on loopback may allow.
+    pub login: Option<Login>,
+    /// What our inboxes start with. The server's permissions must allow it. Default `_INBOX`.
+    pub inbox_prefix: Option<String>,
+}
+
+/// Proof of who we are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Login {
+    /// A file with the seed of an nkey.
+    NkeyFile(PathBuf),
+    /// A file with a JWT and a seed, as `nsc` writes it.
+    CredentialsFile(PathBuf),
+}
+
+/// Why there is no connection.
+#[derive(Debug, thiserror::Error)]
+pub enum NatsError {
+    /// The file of the login cannot be used.
+    #[error("read the NATS login from {}", path.display())]
+    Login {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The server refuses us, or the address is none.
+    #[error("connect to NATS at {url}")]
+    Connect {
+        /// The address, without its password.
+        url: String,
+        /// Why.
+        #[source]
+        source: async_nats::ConnectError,
+    },
+}
+
+impl Default for NatsConfig {
+    fn default() -> Self {
+        Self {
+            url: DEFAULT_URL.to_owned(),
+            login: None,
+            inbox_prefix: None,
+        }
+    }
+}
+
+impl fmt::Debug for NatsConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("NatsConfig")
+            .field("url", &masked(&self.url))
+            .field("login", &self.login)
+            .field("inbox_prefix", &self.inbox_prefix)
+            .finish()
+    }
+}
+
+/// Connects as `name`, waiting for as long as no server answers. Fails when one answers and refuses us.
+pub async fn connect(config: &NatsConfig, name: &str) -> Result<Client, NatsError> {
+    connect_within(config, name, Policy::FOREVER).await
+}
+
+/// Connects as `name`, waiting as `policy` says.
+pub async fn connect_within(
+    config: &NatsConfig,
+    name: &str,
+    policy: Policy,
+) -> Result<Client, NatsError> {
+    let url = masked(&config.url);
+    let client = retry::with(policy, &format!("connect to NATS at {url}"), || {
+        attempt(config, name)
+    })
+    .await?;
+    info!(%url, server = %client.server_info().server_name, "connected to NATS");
+    Ok(client)
+}
+
+async fn attempt(config: &NatsConfig, name: &str) -> Result<Client, Failure<NatsError>> {
+    let options = options(config, name).await.map_err(Failure::Permanent)?;
+    let servers: Vec<&str> = config.url.split(',').map(str::trim).collect();
+    options.connect(servers.as_slice()).await.map_err(|source| {
+        let transient = is_transient(source.kind());
+        let error = NatsError::Connect {
+            url: masked(&config.url),
+            source,
+        };
+        if transient {
+            Failure::Transient(error)
+        } else {
+            Failure::Permanent(error)
+        }
+    })
+}
+
+async fn options(config: &NatsConfig, name: &str) -> Result<ConnectOptions, NatsError> {
+    let mut options = ConnectOptions::new()
+        .name(name)
+        .ping_interval(PING_INTERVAL)
+        .connection_timeout(CONNECT_TIMEOUT)
+        .event_callback(|event| async move { log(&event) });
+    if let Some(prefix) = &config.inbox_prefix {
+        options = options.custom_inbox_prefix(prefix);
+    }
+    let Some(login) = &config.login else {
+        return Ok(options);
+    };
+    let (Login::NkeyFile(path) | Login::CredentialsFile(path)) = login;
+    let failed = |source| NatsError::Login {
+        path: path.clone(),
+        source,
+    };
+    let text = tokio::fs::read_to_string(path).await.map_err(failed)?;
+    match login {
+        Login::NkeyFile(_) => Ok(options.nkey(text.trim().to_owned())),
+        Login::CredentialsFile(_) => options.credentials(&text).map_err(failed),
+    }
+}
+
+/// Whether the server may be there a moment later.
+fn is_transient(kind: ConnectErrorKind) -> bool {
+    match kind {
+        ConnectErrorKind::Dns | ConnectErrorKind::TimedOut | ConnectErrorKind::Io => true,
+        ConnectErrorKind::ServerParse
+        | ConnectErrorKind::Authentication
+        | ConnectErrorKind::AuthorizationViolation
+        | ConnectErrorKind::Tls
+        | ConnectErrorKind::MaxReconnects => false,
+    }
+}
+
+fn log(event: &Event) {
+    match event {
+        Event::Connected => debug!("NATS is connected"),
+        Event::Disconnected => warn!("NATS is away"),
+        Event::LameDuckMode | Event::Draining | Event::Closed => info!(%event, "NATS connection"),
+        Event::SlowConsumer(_) => warn!(%event, "NATS connection"),
+        Event::ServerError(_) | Event::ClientError(_) => error!(%event, "NATS connection"),
+    }
+}
+
+/// The address with its user and password replaced.
+fn masked(url: &str) -> String {
+    let one = |url: &str| match url.split_once('@') {
+        Some((before, host)) => {
+            let scheme = before.split_once("://").map_or("", |(scheme, _)| scheme);
+            if scheme.is_empty() {
+                format!("***@{host}")
+            } else {
+                format!("{scheme}://***@{host}")
+            }
+        }
+        None => url.to_owned(),
+    };
+    url.split(',')
+        .map(|url| one(url.trim()))
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_password_is_never_shown() {
+        for (url, shown) in [
+            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
+            (
+                "nats://user:secret@nats.example.com",
+                "nats://***@nats.example.com",
+            ),
+            ("secret@a, nats://u:p@b", "***@a,nats://***@b"),
+        ] {
+            assert_eq!(masked(url), shown);
+        }
+        let config = NatsConfig {
+            url: "nats://u:secret@host".to_owned(),
+            ..NatsConfig::default()
+        };
+        assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[test]
+    fn a_configuration_is_read_from_toml() {
+        let config: NatsConfig =
+            toml::from_str("url = 'nats://nats.example.com'\nlogin.nkey_file = '/run/seed'")
+                .unwrap();
+        assert_eq!(config.login, Some(Login::NkeyFile("/run/seed".into())));
+        assert!(toml::from_str::<NatsConfig>("urll = 'x'").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_stays_away_is_an_error_that_names_it() {
+        let config = NatsConfig {
+            url: "nats://127.0.0.1:1".to_owned(),
+            ..NatsConfig::default()
+        };
+        let policy = Policy {
+            first_wait: Duration::from_millis(1),
+            ..Policy::up_to(Duration::from_millis(20))
+        };
+        let error = connect_within(&config, "test", policy).await.unwrap_err();
+        assert_eq!(error.to_string(), "connect to NATS at nats://127.0.0.1:1");
+    }
+}

@@ -1,0 +1,240 @@
+//! The client of one S3 server.
+
+use std::time::Duration;
+
+use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation,
+};
+use aws_sdk_s3::error::ProvideErrorMetadata as _;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use bytes::Bytes;
+
+use super::config::{Buckets, ObjectsConfig, RequestChecksums};
+use super::download::Download;
+use super::error::ObjectsError;
+use super::upload::Upload;
+use crate::retry::{self, Failure, Policy};
+
+/// 5 s: more than any handshake takes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// 2 min until the answer begins: an 8 MiB part over a slow line, and a server that then writes it to disk.
+const READ_TIMEOUT: Duration = Duration::from_mins(2);
+
+/// Taken where neither the configuration nor the environment names one; servers of one's own do not look.
+const DEFAULT_REGION: &str = "us-east-1";
+
+/// An S3 server and the names of our buckets there. Cloning is cheap.
+#[derive(Debug, Clone)]
+pub struct Objects {
+    client: Client,
+    buckets: Buckets,
+}
+
+impl Objects {
+    /// Makes the client. Nothing is sent yet: [`Objects::wait_ready`] finds out whether the server is there. Credentials come from
+    /// the environment, a profile or the machine's role.
+    pub async fn connect(config: &ObjectsConfig) -> Result<Self, ObjectsError> {
+        Self::with_loader(config, loader()).await
+    }
+
+    /// The same with these credentials: for a server that the caller started itself.
+    pub async fn connect_as(
+        config: &ObjectsConfig,
+        access_key: &str,
+        secret_key: &str,
+    ) -> Result<Self, ObjectsError> {
+        let credentials = Credentials::new(access_key, secret_key, None, None, "caller");
+        Self::with_loader(config, loader().credentials_provider(credentials)).await
+    }
+
+    async fn with_loader(
+        config: &ObjectsConfig,
+        loader: ConfigLoader,
+    ) -> Result<Self, ObjectsError> {
+        if let Some(endpoint) = config
+            .endpoint
+            .as_deref()
+            .filter(|endpoint| !is_http(endpoint))
+        {
+            return Err(ObjectsError::Endpoint {
+                endpoint: endpoint.to_owned(),
+            });
+        }
+        let shared = loader.load().await;
+        let client =
+            Client::from_conf(with_settings(Builder::from(&shared), &shared, config).build());
+        Ok(Self {
+            client,
+            buckets: config.buckets.clone(),
+        })
+    }
+
+    /// Waits until the server answers, whatever it answers; says in the log that it waits. Fails when it refuses us.
+    pub async fn wait_ready(&self) -> Result<(), ObjectsError> {
+        self.wait_ready_within(Policy::FOREVER).await
+    }
+
+    /// The same, for as long as `policy` says.
+    pub async fn wait_ready_within(&self, policy: Policy) -> Result<(), ObjectsError> {
+        retry::with(policy, "reach S3", || self.knock()).await
+    }
+
+    /// Makes a bucket; it may be there already.
+    pub async fn create_bucket(&self, bucket: &str) -> Result<(), ObjectsError> {
+        match self.client.create_bucket().bucket(bucket).send().await {
+            Ok(_) => Ok(()),
+            Err(error)
+                if matches!(
+                    error.code(),
+                    Some("BucketAlreadyOwnedByYou" | "BucketAlreadyExists")
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(ObjectsError::of(
+                format!("create the bucket {bucket}"),
+                error,
+            )),
+        }
+    }
+
+    /// The names of our buckets.
+    pub fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// Writes an object in one request. For what is in memory anyway; [`Objects::upload`] is for the rest.
+    pub async fn put(&self, bucket: &str, key: &str, body: Bytes) -> Result<(), ObjectsError> {
+        let request = self
+            .client
+            .put_object()
+            .bucket(bucket)
+            .key(key)
+            .body(ByteStream::from(body));
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(ObjectsError::of(
+                format!("write {key} to the bucket {bucket}"),
+                error,
+            )),
+        }
+    }
+
+    /// The size of an object, none if it is absent. A missing bucket looks the same here.
+    pub async fn size(&self, bucket: &str, key: &str) -> Result<Option<u64>, ObjectsError> {
+        match self
+            .client
+            .head_object()
+            .bucket(bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(head) => Ok(Some(unsigned(head.content_length()))),
+            Err(error) if ObjectsError::says_absent(&error) => Ok(None),
+            Err(error) => Err(ObjectsError::of(
+                format!("look up {key} in the bucket {bucket}"),
+                error,
+            )),
+        }
+    }
+
+    /// Starts reading an object.
+    pub async fn get(&self, bucket: &str, key: &str) -> Result<Download, ObjectsError> {
+        match self
+            .client
+            .get_object()
+            .bucket(bucket)
+            .key(key)
+            .send()
+            .await
+        {
+            Ok(answer) => Ok(Download::new(
+                unsigned(answer.content_length()),
+                answer.body,
+            )),
+            Err(error) if ObjectsError::says_absent(&error) => Err(ObjectsError::NotFound {
+                bucket: bucket.to_owned(),
+                key: key.to_owned(),
+            }),
+            Err(error) => Err(ObjectsError::of(
+                format!("read {key} from the bucket {bucket}"),
+                error,
+            )),
+        }
+    }
+
+    /// Starts writing an object piece by piece. It exists once [`Upload::complete`] has returned.
+    pub fn upload(&self, bucket: &str, key: &str) -> Upload {
+        Upload::new(self.client.clone(), bucket, key)
+    }
+
+    /// One request, without the SDK's own retries.
+    async fn knock(&self) -> Result<(), Failure<ObjectsError>> {
+        let once = Builder::new().retry_config(RetryConfig::disabled());
+        let request = self.client.head_bucket().bucket(&self.buckets.sources);
+        match request.customize().config_override(once).send().await {
+            Ok(_) => Ok(()),
+            Err(error) if ObjectsError::is_answer(&error) => Ok(()),
+            Err(error) => {
+                let error = ObjectsError::of("reach S3".to_owned(), error);
+                Err(if error.is_transient() {
+                    Failure::Transient(error)
+                } else {
+                    Failure::Permanent(error)
+                })
+            }
+        }
+    }
+}
+
+/// How credentials and region are found, over the one TLS stack that we build.
+fn loader() -> ConfigLoader {
+    let tls = tls::Provider::Rustls(CryptoMode::Ring);
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(tls)
+        .build_https();
+    aws_config::defaults(BehaviorVersion::latest()).http_client(http)
+}
+
+fn with_settings(mut builder: Builder, shared: &SdkConfig, config: &ObjectsConfig) -> Builder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_TIMEOUT)
+        .read_timeout(READ_TIMEOUT);
+    builder = builder
+        .force_path_style(config.force_path_style)
+        .timeout_config(timeouts.build());
+    if let Some(endpoint) = &config.endpoint {
+        builder = builder.endpoint_url(endpoint);
+    }
+    if let Some(region) = config.region.clone().or_else(|| region_if_none(shared)) {
+        builder = builder.region(Region::new(region));
+    }
+    match config.request_checksums {
+        RequestChecksums::WhenSupported => builder,
+        RequestChecksums::WhenRequired => builder
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired),
+    }
+}
+
+fn is_http(endpoint: &str) -> bool {
+    endpoint.starts_with("http://") || endpoint.starts_with("https://")
+}
+
+fn region_if_none(shared: &SdkConfig) -> Option<String> {
+    shared.region().is_none().then(|| DEFAULT_REGION.to_owned())
+}
+
+/// A length as the server gives it; one that is absent or below zero is 0.
+fn unsigned(length: Option<i64>) -> u64 {
+    length
+        .and_then(|length| u64::try_from(length).ok())
+        .unwrap_or(0)
+}

@@ -1,0 +1,107 @@
+//! Logs, one line an event, on standard error; and errors with their causes in one line.
+//!
+//! `RUST_LOG` decides what is logged, in the syntax of `tracing-subscriber`. Default [`DEFAULT_FILTER`].
+
+use std::error::Error;
+use std::fmt;
+use std::io::IsTerminal as _;
+
+use serde::{Deserialize, Serialize};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{fmt as layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// Our own events, and only the complaints of the libraries.
+pub const DEFAULT_FILTER: &str = "info,async_nats=warn,aws=warn,hyper=warn,rustls=warn";
+
+/// What a line of the log looks like.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Format {
+    /// For a person.
+    #[default]
+    Human,
+    /// One JSON object a line, for a collector.
+    Json,
+}
+
+/// Why there is no log.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `RUST_LOG` cannot be read.
+    #[error("read the environment variable RUST_LOG")]
+    Filter(#[source] tracing_subscriber::filter::FromEnvError),
+    /// Somebody else started it in this process.
+    #[error("start the log")]
+    Started(#[source] TryInitError),
+}
+
+/// Starts the log of this process. `service` stands in its first line, and in no other.
+pub fn start(service: &str, format: Format) -> Result<(), TelemetryError> {
+    let registry = tracing_subscriber::registry().with(filter()?);
+    let colours = std::io::stderr().is_terminal();
+    let human = || {
+        layer::layer()
+            .with_writer(std::io::stderr)
+            .with_ansi(colours)
+            .with_target(false)
+    };
+    match format {
+        Format::Human => registry.with(human()).try_init(),
+        Format::Json => registry.with(human().json().flatten_event(true)).try_init(),
+    }
+    .map_err(TelemetryError::Started)?;
+    tracing::debug!(service, version = env!("CARGO_PKG_VERSION"), "log started");
+    Ok(())
+}
+
+/// Displays an error and its causes: `connect to nats.example.com: IO error: connection refused`.
+pub struct Causes<'a>(pub &'a (dyn Error + 'a));
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut said = self.0.to_string();
+        formatter.write_str(&said)?;
+        let mut next = self.0.source();
+        while let Some(cause) = next {
+            let sentence = cause.to_string();
+            // Libraries often repeat their cause at the end of their own sentence.
+            if !said.ends_with(&sentence) {
+                write!(formatter, ": {sentence}")?;
+                said = sentence;
+            }
+            next = cause.source();
+        }
+        Ok(())
+    }
+}
+
+fn filter() -> Result<EnvFilter, TelemetryError> {
+    if std::env::var_os(EnvFilter::DEFAULT_ENV).is_none() {
+        return Ok(EnvFilter::new(DEFAULT_FILTER));
+    }
+    EnvFilter::try_from_default_env().map_err(TelemetryError::Filter)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("open the store{0}")]
+    struct Outer(&'static str, #[source] io::Error);
+
+    #[test]
+    fn an_error_is_shown_with_its_causes_and_none_twice() {
+        assert_eq!(
+            Causes(&Outer("", io::Error::other("disk gone"))).to_string(),
+            "open the store: disk gone"
+        );
+        assert_eq!(
+            Causes(&Outer(": disk gone", io::Error::other("disk gone"))).to_string(),
+            "open the store: disk gone"
+        );
+    }
+}
