@@ -1,1 +1,129 @@
+//! The store: snapshots under keys computed from their content, in an object store, with a cache on each machine.
 //!
+//! ```text
+//! build-snapshots (key-value)     build-snapshots (objects)
+//!   key.<snapshot key> ──────────▶  sha256/<aa>/<digest>   manifest, canonical JSON
+//!                                     │ files
+//!                                     ├──▶  sha256/<aa>/<digest>   memory, one zstd stream
+//!                                     ├──▶  sha256/<aa>/<digest>   disk
+//!                                     └──▶  …
+//!   template.<class>.<name> ─────▶ a template's current snapshot key
+//! ```
+//!
+//! What always holds: an object is never changed, for its name is its digest; the pointer moves last, by
+//! compare-and-set, so nothing half-published is ever visible; nothing downloaded is visible before it is verified.
+
+mod cache;
+mod digesting;
+mod error;
+mod fault;
+mod fetch;
+mod key;
+mod manifest;
+mod objects;
+mod pack;
+mod pointers;
+mod publish;
+mod unpack;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_nats::jetstream::kv;
+use bus::objects::Objects;
+use schemas::{HostClass, Sha256Digest, Token, names};
+
+use crate::cache::Cache;
+use crate::fetch::Fetching;
+use crate::pointers::{KvPointers, Pointers};
+
+pub use error::StoreError;
+pub use fault::Fault;
+pub use fetch::Snapshot;
+pub use key::{KEY_VERSION, KeyParts};
+pub use manifest::{Details, MANIFEST_SCHEMA, Manifest, StoredFile};
+pub use pointers::PointerError;
+pub use publish::Published;
+
+/// Snapshots, published and fetched. Clones share the cache and its downloads.
+#[derive(Clone)]
+pub struct Store {
+    objects: Objects,
+    pointers: Arc<dyn Pointers>,
+    cache: Cache,
+    fetching: Arc<Fetching>,
+}
+
+impl Store {
+    /// Opens the store. `snapshots` is the key-value bucket for pointers; `cache` a directory of this machine, made if
+    /// absent, that several processes may share.
+    pub async fn open(
+        objects: Objects,
+        snapshots: kv::Store,
+        cache: &Path,
+    ) -> Result<Self, StoreError> {
+        Self::with_pointers(objects, Arc::new(KvPointers(snapshots)), cache).await
+    }
+
+    async fn with_pointers(
+        objects: Objects,
+        pointers: Arc<dyn Pointers>,
+        cache: &Path,
+    ) -> Result<Self, StoreError> {
+        let root = cache.to_owned();
+        let cache = tokio::task::spawn_blocking(move || Cache::open(&root))
+            .await
+            .expect("opening a cache neither panics nor is it cancelled")?;
+        Ok(Self {
+            objects,
+            pointers,
+            cache,
+            fetching: Arc::default(),
+        })
+    }
+
+    /// The digest of the manifest that `key` leads to; `None` if no snapshot is published under it.
+    pub async fn find(&self, key: &Sha256Digest) -> Result<Option<Sha256Digest>, StoreError> {
+        let pointer = self.pointers.get(&names::snapshot_pointer(key)).await;
+        let pointer = pointer.map_err(StoreError::pointers("find a snapshot"))?;
+        Ok(pointer.digest)
+    }
+
+    /// The snapshot key of the template `name` as it now is for `class`; `None` if none was baked.
+    pub async fn template_key(
+        &self,
+        class: &HostClass,
+        name: &Token,
+    ) -> Result<Option<Sha256Digest>, StoreError> {
+        let pointer = self
+            .pointers
+            .get(&names::template_pointer(class, name))
+            .await;
+        let pointer = pointer.map_err(StoreError::pointers(format!("find template {name}")))?;
+        Ok(pointer.digest)
+    }
+
+    /// Makes the snapshot with `key` the template `name` for `class`. Environments baked from now on fork it.
+    pub async fn set_template_key(
+        &self,
+        class: &HostClass,
+        name: &Token,
+        key: Sha256Digest,
+    ) -> Result<(), StoreError> {
+        let pointer = names::template_pointer(class, name);
+        let moved = self.pointers.set(&pointer, key).await;
+        moved.map_err(StoreError::pointers(format!("set template {name}")))
+    }
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Store")
+            .field("cache", &self.cache)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,170 @@
+//! Snapshots on this machine's disk.
+//!
+//! ```text
+//! <root>/snapshots/<manifest digest>/   manifest.json and the snapshot's files: whole, verified, read-only
+//! <root>/partial/<random>/              a download under way, or what a dead process left
+//! ```
+//!
+//! What always holds: a directory under `snapshots` is whole, for it came there by a rename. Several processes may share
+//! a root: whoever renames first wins, and the other's copy, equal to it, is thrown away.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use schemas::Sha256Digest;
+use tempfile::TempDir;
+use tracing::{info, warn};
+
+use crate::error::StoreError;
+
+/// 24 h: no download takes as long, so a partial directory of that age has lost its process.
+const ABANDONED: Duration = Duration::from_hours(24);
+
+/// The directory that holds snapshots.
+#[derive(Debug, Clone)]
+pub(crate) struct Cache {
+    snapshots: PathBuf,
+    partial: PathBuf,
+}
+
+impl Cache {
+    /// Opens the cache in `root`, made if absent, and sweeps what dead processes left.
+    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+        let cache = Self {
+            snapshots: root.join("snapshots"),
+            partial: root.join("partial"),
+        };
+        for directory in [&cache.snapshots, &cache.partial] {
+            fs::create_dir_all(directory)
+                .map_err(StoreError::disk(format!("make {}", directory.display())))?;
+        }
+        cache
+            .sweep(SystemTime::now())
+            .map_err(StoreError::disk(format!(
+                "sweep {}",
+                cache.partial.display()
+            )))?;
+        Ok(cache)
+    }
+
+    /// Where the snapshot of that manifest is, if it is here.
+    pub(crate) fn find(&self, manifest: &Sha256Digest) -> Option<PathBuf> {
+        Some(self.path(manifest)).filter(|path| path.is_dir())
+    }
+
+    /// A new directory to download into; it goes with the value unless it is installed.
+    pub(crate) fn partial(&self) -> Result<TempDir, StoreError> {
+        tempfile::tempdir_in(&self.partial).map_err(StoreError::disk(format!(
+            "make a directory in {}",
+            self.partial.display()
+        )))
+    }
+
+    /// The directory for unnamed temporary files: on the same filesystem as the snapshots.
+    pub(crate) fn scratch(&self) -> &Path {
+        &self.partial
+    }
+
+    /// Makes a whole download the snapshot of that manifest, and returns where it is now.
+    pub(crate) fn install(
+        &self,
+        whole: TempDir,
+        manifest: &Sha256Digest,
+    ) -> Result<PathBuf, StoreError> {
+        let path = self.path(manifest);
+        let renamed = self.rename(whole.path(), &path);
+        renamed.map_err(StoreError::disk(format!("install {}", path.display())))?;
+        // After the rename there is nothing left to remove, unless another process was first.
+        drop(whole);
+        Ok(path)
+    }
+
+    fn rename(&self, whole: &Path, path: &Path) -> io::Result<()> {
+        File::open(whole)?.sync_all()?;
+        match fs::rename(whole, path) {
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error) => Err(error),
+            Ok(()) => File::open(&self.snapshots)?.sync_all(),
+        }
+    }
+
+    fn path(&self, manifest: &Sha256Digest) -> PathBuf {
+        self.snapshots.join(manifest.to_string())
+    }
+
+    /// Removes partial directories that were begun [`ABANDONED`] before `now`. One that cannot be removed is in nobody's
+    /// way: it is named in the log and left.
+    fn sweep(&self, now: SystemTime) -> io::Result<()> {
+        for entry in fs::read_dir(&self.partial)? {
+            let path = entry?.path();
+            let abandoned = fs::symlink_metadata(&path)
+                .and_then(|metadata| metadata.modified())
+                .is_ok_and(|begun| now.duration_since(begun).is_ok_and(|age| age > ABANDONED));
+            if !abandoned {
+                continue;
+            }
+            match fs::remove_dir_all(&path) {
+                Ok(()) => info!(path = %path.display(), "removed an abandoned download"),
+                Err(error) => {
+                    warn!(path = %path.display(), %error, "cannot remove an abandoned download");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cache() -> (TempDir, Cache) {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::open(root.path()).unwrap();
+        (root, cache)
+    }
+
+    #[test]
+    fn a_snapshot_is_found_once_it_is_installed() {
+        let (_root, cache) = cache();
+        let digest = Sha256Digest::of("manifest");
+        assert_eq!(cache.find(&digest), None);
+        let partial = cache.partial().unwrap();
+        fs::write(partial.path().join("memory"), "bytes").unwrap();
+        assert_eq!(cache.find(&digest), None);
+        let path = cache.install(partial, &digest).unwrap();
+        assert_eq!(cache.find(&digest), Some(path.clone()));
+        assert_eq!(fs::read(path.join("memory")).unwrap(), b"bytes");
+        assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn the_second_of_two_processes_that_install_one_snapshot_takes_the_firsts() {
+        let (_root, cache) = cache();
+        let digest = Sha256Digest::of("manifest");
+        for text in ["first", "second"] {
+            let partial = cache.partial().unwrap();
+            fs::write(partial.path().join("memory"), text).unwrap();
+            cache.install(partial, &digest).unwrap();
+        }
+        let path = cache.find(&digest).unwrap();
+        assert_eq!(fs::read(path.join("memory")).unwrap(), b"first");
+        assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_swept_after_a_day_and_not_before() {
+        let (_root, cache) = cache();
+        let left = cache.partial().unwrap().keep();
+        fs::write(left.join("memory"), "half").unwrap();
+        let begun = fs::metadata(&left).unwrap().modified().unwrap();
+        cache.sweep(begun + ABANDONED).unwrap();
+        assert!(left.exists());
+        cache
+            .sweep(begun + ABANDONED + Duration::from_secs(1))
+            .unwrap();
+        assert!(!left.exists());
+    }
+}

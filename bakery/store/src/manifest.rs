@@ -1,0 +1,194 @@
+//! The manifest: what a snapshot consists of and what made it. Stored under its own digest, as canonical JSON.
+//!
+//! What always holds of a manifest that was parsed: its key is the key of its parts, its files have plain names, each
+//! once. So a manifest cannot name a file outside the directory that a snapshot is written to.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use schemas::{Sha256Digest, canonical};
+use serde::{Deserialize, Serialize};
+
+use crate::key::KeyParts;
+
+/// Value of [`Manifest::schema`].
+pub const MANIFEST_SCHEMA: &str = "sourdough/snapshot/v1";
+
+/// The manifest's name in a cached snapshot's directory; no file of a snapshot may have it.
+pub(crate) const MANIFEST_FILE: &str = "manifest.json";
+
+/// What a snapshot consists of and what made it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Always [`MANIFEST_SCHEMA`].
+    pub schema: String,
+    /// The snapshot key: that of `parts`.
+    pub key: Sha256Digest,
+    /// Everything that went into the key.
+    pub parts: KeyParts,
+    /// When it was published.
+    pub created_at: Timestamp,
+    /// Its files, sorted by name.
+    pub files: Vec<StoredFile>,
+    /// What else is known of the bake.
+    #[serde(flatten)]
+    pub details: Details,
+}
+
+/// What is worth knowing of a bake and is not in the key, since the key's parts decide it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Details {
+    /// A template's installed packages, `name=version`, sorted; empty for an environment.
+    #[serde(default)]
+    pub packages: Vec<String>,
+    /// The time that the root filesystem's files were clamped to, in seconds since the Unix epoch.
+    #[serde(default)]
+    pub source_date_epoch: Option<i64>,
+}
+
+/// One file of a snapshot and the object that holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// Name in the snapshot's directory.
+    pub name: String,
+    /// Length, holes included.
+    pub size_bytes: u64,
+    /// Digest of the file's bytes.
+    pub sha256: Sha256Digest,
+    /// Digest of the object: the file as one zstd stream.
+    pub object: Sha256Digest,
+    /// Length of the object.
+    pub stored_bytes: u64,
+}
+
+impl Manifest {
+    /// The manifest of `files`, made from `parts`.
+    pub(crate) fn new(
+        parts: KeyParts,
+        details: Details,
+        files: Vec<StoredFile>,
+        created_at: Timestamp,
+    ) -> Self {
+        Self {
+            schema: MANIFEST_SCHEMA.to_owned(),
+            key: parts.key(),
+            parts,
+            created_at,
+            files,
+            details,
+        }
+    }
+
+    /// As canonical JSON: what its digest is taken of.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        canonical::to_vec(self).expect("a manifest is JSON: its maps have strings as keys")
+    }
+
+    /// Reads and checks a manifest; the problem is a sentence that names the field.
+    pub fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let manifest: Self = serde_json::from_slice(bytes).map_err(|error| error.to_string())?;
+        if manifest.schema != MANIFEST_SCHEMA {
+            return Err(format!(
+                "schema: must be {MANIFEST_SCHEMA}, is {}",
+                manifest.schema
+            ));
+        }
+        if manifest.key != manifest.parts.key() {
+            return Err("key: is not the key of its parts".to_owned());
+        }
+        let mut names = BTreeSet::new();
+        for file in &manifest.files {
+            check_name(&file.name).map_err(|problem| format!("files: {problem}"))?;
+            if !names.insert(&file.name) {
+                return Err(format!("files: {:?} is there twice", file.name));
+            }
+        }
+        Ok(manifest)
+    }
+}
+
+/// Checks that `name` is one plain file name: letters, digits, `.`, `-`, `_`, not hidden, not the manifest's own.
+pub(crate) fn check_name(name: &str) -> Result<(), String> {
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
+    if name.is_empty() || name.len() > 255 || name.starts_with('.') || !plain {
+        return Err(format!("{name:?} is not a plain file name"));
+    }
+    if name == MANIFEST_FILE {
+        return Err(format!("{name:?} is the name of the manifest itself"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::key::tests::parts;
+
+    pub(crate) fn manifest(names: &[&str]) -> Manifest {
+        let file = |name: &&str| StoredFile {
+            name: (*name).to_owned(),
+            size_bytes: 1,
+            sha256: Sha256Digest::of("plain"),
+            object: Sha256Digest::of("object"),
+            stored_bytes: 1,
+        };
+        let files = names.iter().map(file).collect();
+        Manifest::new(parts(), Details::default(), files, Timestamp::UNIX_EPOCH)
+    }
+
+    fn refused(manifest: &Manifest) -> String {
+        Manifest::parse(&manifest.to_bytes()).unwrap_err()
+    }
+
+    #[test]
+    fn a_manifest_reads_back_what_it_writes() {
+        let manifest = manifest(&["disk", "memory"]);
+        assert_eq!(Manifest::parse(&manifest.to_bytes()), Ok(manifest));
+    }
+
+    #[test]
+    fn a_manifest_of_another_schema_is_refused() {
+        let mut other = manifest(&[]);
+        other.schema = "sourdough/snapshot/v2".to_owned();
+        assert_eq!(
+            refused(&other),
+            "schema: must be sourdough/snapshot/v1, is sourdough/snapshot/v2"
+        );
+    }
+
+    #[test]
+    fn a_key_that_its_parts_do_not_give_is_refused() {
+        let mut other = manifest(&[]);
+        other.parts.salt.push('x');
+        assert_eq!(refused(&other), "key: is not the key of its parts");
+    }
+
+    #[test]
+    fn a_name_that_leaves_the_directory_is_refused() {
+        for name in [
+            "",
+            "..",
+            "../memory",
+            "/etc/passwd",
+            "a/b",
+            ".hidden",
+            "a b",
+            "a\0",
+        ] {
+            assert_eq!(
+                refused(&manifest(&[name])),
+                format!("files: {name:?} is not a plain file name")
+            );
+        }
+        assert_eq!(
+            refused(&manifest(&["manifest.json"])),
+            "files: \"manifest.json\" is the name of the manifest itself"
+        );
+        assert_eq!(
+            refused(&manifest(&["disk", "disk"])),
+            "files: \"disk\" is there twice"
+        );
+    }
+}

@@ -1,0 +1,242 @@
+//! Pointers: names that lead to digests. They are the only part of the store that ever changes.
+//!
+//! | name | leads to |
+//! | --- | --- |
+//! | `key.<snapshot key>` | the digest of the snapshot's manifest |
+//! | `template.<class>.<name>` | a template's current snapshot key |
+
+use async_nats::jetstream::kv;
+use async_trait::async_trait;
+use schemas::Sha256Digest;
+
+/// Where pointers are kept. A write that says what it replaces happens only if that still stands.
+#[async_trait]
+pub(crate) trait Pointers: Send + Sync {
+    /// What stands under `name`. A name that never was, or is no more, has no digest but can be replaced all the same.
+    async fn get(&self, name: &str) -> Result<Pointer, PointerError>;
+
+    /// Lets `name` lead to `digest` if it still has the revision of `before`; `false` if it has another.
+    async fn replace(
+        &self,
+        name: &str,
+        before: Pointer,
+        digest: Sha256Digest,
+    ) -> Result<bool, PointerError>;
+
+    /// Lets `name` lead to `digest`, whatever it led to.
+    async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError>;
+}
+
+/// What stands under a name, and since which write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Pointer {
+    /// Where it leads; none if it never was or is deleted.
+    pub(crate) digest: Option<Sha256Digest>,
+    /// The write that made it so; 0 if it never was.
+    pub(crate) revision: u64,
+}
+
+/// Why a pointer cannot be read or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum PointerError {
+    /// The bucket cannot be read.
+    #[error("read {name}")]
+    Get {
+        /// The pointer's name.
+        name: String,
+        /// What the server said.
+        #[source]
+        source: kv::EntryError,
+    },
+    /// The bucket cannot be written.
+    #[error("write {name}")]
+    Set {
+        /// The pointer's name.
+        name: String,
+        /// What the server said.
+        #[source]
+        source: kv::PutError,
+    },
+    /// The bucket cannot be written for another reason than a newer revision.
+    #[error("write {name}")]
+    Replace {
+        /// The pointer's name.
+        name: String,
+        /// What the server said.
+        #[source]
+        source: kv::UpdateError,
+    },
+    /// Something else than a digest stands there.
+    #[error("{name} holds no digest")]
+    Value {
+        /// The pointer's name.
+        name: String,
+    },
+}
+
+/// Pointers in a key-value bucket of NATS; a value is the digest in hexadecimal digits.
+pub(crate) struct KvPointers(pub(crate) kv::Store);
+
+#[async_trait]
+impl Pointers for KvPointers {
+    async fn get(&self, name: &str) -> Result<Pointer, PointerError> {
+        let owned = || name.to_owned();
+        let entry = self.0.entry(name).await.map_err(|source| {
+            let name = owned();
+            PointerError::Get { name, source }
+        })?;
+        let Some(entry) = entry else {
+            return Ok(Pointer {
+                digest: None,
+                revision: 0,
+            });
+        };
+        let digest = match entry.operation {
+            kv::Operation::Put => Some(parse(&entry.value, name)?),
+            kv::Operation::Delete | kv::Operation::Purge => None,
+        };
+        Ok(Pointer {
+            digest,
+            revision: entry.revision,
+        })
+    }
+
+    async fn replace(
+        &self,
+        name: &str,
+        before: Pointer,
+        digest: Sha256Digest,
+    ) -> Result<bool, PointerError> {
+        let value = digest.to_string().into();
+        match self.0.update(name, value, before.revision).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == kv::UpdateErrorKind::WrongLastRevision => Ok(false),
+            Err(source) => Err(PointerError::Replace {
+                name: name.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError> {
+        let written = self.0.put(name, digest.to_string().into()).await;
+        written.map(|_| ()).map_err(|source| PointerError::Set {
+            name: name.to_owned(),
+            source,
+        })
+    }
+}
+
+fn parse(value: &[u8], name: &str) -> Result<Sha256Digest, PointerError> {
+    std::str::from_utf8(value)
+        .ok()
+        .and_then(|text| text.parse().ok())
+        .ok_or_else(|| PointerError::Value {
+            name: name.to_owned(),
+        })
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::collections::HashMap;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    /// Pointers in memory: for tests of what stands above them.
+    #[derive(Default)]
+    pub(crate) struct MemoryPointers(Mutex<HashMap<String, Pointer>>);
+
+    #[async_trait]
+    impl Pointers for MemoryPointers {
+        async fn get(&self, name: &str) -> Result<Pointer, PointerError> {
+            let none = Pointer {
+                digest: None,
+                revision: 0,
+            };
+            Ok(self.0.lock().unwrap().get(name).copied().unwrap_or(none))
+        }
+
+        async fn replace(
+            &self,
+            name: &str,
+            before: Pointer,
+            digest: Sha256Digest,
+        ) -> Result<bool, PointerError> {
+            let mut pointers = self.0.lock().unwrap();
+            let revision = pointers.get(name).map_or(0, |pointer| pointer.revision);
+            if revision != before.revision {
+                return Ok(false);
+            }
+            let pointer = Pointer {
+                digest: Some(digest),
+                revision: revision + 1,
+            };
+            pointers.insert(name.to_owned(), pointer);
+            Ok(true)
+        }
+
+        async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError> {
+            while !self.replace(name, self.get(name).await?, digest).await? {}
+            Ok(())
+        }
+    }
+
+    /// What every implementation does; `pointers` is empty.
+    async fn pointers_move_by_compare_and_set(pointers: &dyn Pointers) {
+        let (first, second) = (Sha256Digest::of("first"), Sha256Digest::of("second"));
+        let never = pointers.get("key.a").await.unwrap();
+        assert_eq!((never.digest, never.revision), (None, 0));
+        assert!(pointers.replace("key.a", never, first).await.unwrap());
+        assert!(!pointers.replace("key.a", never, second).await.unwrap());
+        let now = pointers.get("key.a").await.unwrap();
+        assert_eq!(now.digest, Some(first));
+        assert!(pointers.replace("key.a", now, second).await.unwrap());
+        assert!(!pointers.replace("key.a", now, first).await.unwrap());
+        pointers.set("key.a", first).await.unwrap();
+        assert_eq!(pointers.get("key.a").await.unwrap().digest, Some(first));
+        assert_eq!(pointers.get("key.b").await.unwrap().digest, None);
+    }
+
+    #[tokio::test]
+    async fn pointers_in_memory_move_by_compare_and_set() {
+        pointers_move_by_compare_and_set(&MemoryPointers::default()).await;
+    }
+
+    /// Needs a server: `NATS_URL` names one that stores streams. The end-to-end cases start their own.
+    #[tokio::test]
+    async fn pointers_in_jetstream_move_by_compare_and_set() {
+        let Ok(url) = std::env::var("NATS_URL") else {
+            eprintln!("skipped: no NATS_URL");
+            return;
+        };
+        let client = async_nats::connect(url).await.unwrap();
+        let jetstream = async_nats::jetstream::new(client);
+        let bucket = format!("pointers-{}", std::process::id());
+        let config = kv::Config {
+            bucket: bucket.clone(),
+            storage: async_nats::jetstream::stream::StorageType::Memory,
+            ..kv::Config::default()
+        };
+        let store = jetstream.create_key_value(config).await.unwrap();
+        store.put("key.deleted", "x".into()).await.unwrap();
+        store.delete("key.deleted").await.unwrap();
+        let pointers = KvPointers(store);
+        pointers_move_by_compare_and_set(&pointers).await;
+        let deleted = pointers.get("key.deleted").await.unwrap();
+        assert_eq!(deleted.digest, None);
+        let digest = Sha256Digest::of("again");
+        assert!(
+            pointers
+                .replace("key.deleted", deleted, digest)
+                .await
+                .unwrap()
+        );
+        pointers.0.put("key.odd", "x".into()).await.unwrap();
+        assert_eq!(
+            pointers.get("key.odd").await.unwrap_err().to_string(),
+            "key.odd holds no digest"
+        );
+        jetstream.delete_key_value(bucket).await.unwrap();
+    }
+}
