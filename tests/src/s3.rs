@@ -1,0 +1,341 @@
+//! A real S3 server: `SeaweedFS` with all its parts in one process, on loopback.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Config, Region};
+use aws_sdk_s3::primitives::ByteStream;
+use nix::unistd::Pid;
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::nats::ServerOptions;
+use crate::ports;
+use crate::process::{Launch, Process};
+use crate::running::Running;
+use crate::tools::Tools;
+
+/// 1 min: it takes 4 s on an idle machine until it answers, and up to 5 s more until it takes the first object.
+const READY_DEADLINE: Duration = Duration::from_mins(1);
+
+/// 10 s for one try of the readiness probe: twice what the first object takes.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// 3: the chosen ports are free, but somebody may be faster.
+const ATTEMPTS: usize = 3;
+
+/// Signatures name a region; `SeaweedFS` takes any.
+const REGION: &str = "us-east-1";
+
+/// The harness's own bucket, which holds the object that shows the server is ready.
+const PROBE_BUCKET: &str = "sourdough-probe";
+
+/// A running `SeaweedFS`. Dropping it kills it; it takes 30 s to end when asked politely, and loses nothing when killed.
+#[derive(Debug)]
+pub struct S3Server {
+    process: Process,
+    endpoint: String,
+    port: u16,
+    credentials: Credentials,
+}
+
+/// What a client signs with. Made anew at each start.
+#[derive(Debug, Clone)]
+pub struct Credentials {
+    /// The public half.
+    pub access_key: String,
+    /// The secret half.
+    pub secret_key: String,
+}
+
+impl S3Server {
+    /// Starts one that keeps its objects, log and configuration in `directory`, which is made if it is not there. Objects of
+    /// an earlier run are there again. Returns when it has taken an object and given it back.
+    pub async fn start(tools: &Tools, directory: &Path, options: ServerOptions) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            match Self::try_start(tools, directory, options).await {
+                Err(_) if attempt < ATTEMPTS && options.port.is_none() => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn try_start(tools: &Tools, directory: &Path, options: ServerOptions) -> Result<Self> {
+        let data = directory.join("data");
+        fs::create_dir_all(&data).with_context(|| format!("make {}", data.display()))?;
+        forget_elections(&data)?;
+        let ports = Ports::choose(options.port)?;
+        let credentials = Credentials::generate();
+        let identities = directory.join("identities.json");
+        write_secret(&identities, &credentials.identities())?;
+        let mut process = Process::spawn(Launch {
+            name: "seaweedfs",
+            program: tools.weed.clone(),
+            arguments: ports
+                .arguments(&data, &identities)
+                .into_iter()
+                .map(Into::into)
+                .collect(),
+            // One volume for each bucket instead of seven: each takes a file, and there is one disk.
+            environment: vec![(
+                "WEED_MASTER_VOLUME_GROWTH_COPY_1".to_owned(),
+                "1".to_owned(),
+            )],
+            log: directory.join("seaweedfs.log"),
+            lifetime: options.lifetime,
+            leftovers: ports.sockets(),
+        })?;
+        let endpoint = format!("http://127.0.0.1:{}", ports.s3);
+        let client = client(&endpoint, &credentials);
+        process
+            .ready(READY_DEADLINE, async || keeps_an_object(&client).await.ok())
+            .await?;
+        Ok(Self {
+            process,
+            endpoint,
+            port: ports.s3,
+            credentials,
+        })
+    }
+
+    /// Its address, as `http://127.0.0.1:8333`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Its port, to start it again at the same address.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Its process id.
+    pub fn id(&self) -> Pid {
+        self.process.id()
+    }
+
+    /// What clients sign with.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
+    }
+
+    /// The variables through which any AWS client finds this server.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        let variables = [
+            ("AWS_ENDPOINT_URL_S3", self.endpoint.as_str()),
+            ("AWS_ACCESS_KEY_ID", &self.credentials.access_key),
+            ("AWS_SECRET_ACCESS_KEY", &self.credentials.secret_key),
+            ("AWS_REGION", REGION),
+        ];
+        variables
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into()
+    }
+
+    /// A client that may do everything, and that does not try again by itself.
+    pub fn client(&self) -> Client {
+        client(&self.endpoint, &self.credentials)
+    }
+
+    /// Kills it and waits for its end.
+    pub fn kill(self) -> Result<()> {
+        self.process.kill()?;
+        Ok(())
+    }
+
+    /// Leaves it running. It should have been started detached. Stop it with no grace: it would take all of it.
+    pub fn detach(self) -> Result<Running> {
+        self.process.detach()
+    }
+}
+
+impl Credentials {
+    fn generate() -> Self {
+        // 122 random bits each.
+        let random = || Uuid::new_v4().simple().to_string();
+        Self {
+            access_key: random(),
+            secret_key: random(),
+        }
+    }
+
+    /// `SeaweedFS`'s own form of them.
+    fn identities(&self) -> String {
+        json!({"identities": [{
+            "name": "sourdough",
+            "credentials": [{"accessKey": self.access_key, "secretKey": self.secret_key}],
+            "actions": ["Admin", "Read", "Write", "List", "Tagging"],
+        }]})
+        .to_string()
+    }
+}
+
+/// `SeaweedFS` is a master, a volume server, a filer and an S3 gateway, each with an HTTP and a gRPC port. Two copies on one
+/// machine clash unless all of them are chosen.
+#[derive(Debug)]
+struct Ports {
+    s3: u16,
+    s3_grpc: u16,
+    master: u16,
+    master_grpc: u16,
+    volume: u16,
+    volume_grpc: u16,
+    filer: u16,
+    filer_grpc: u16,
+}
+
+impl Ports {
+    fn choose(s3: Option<u16>) -> Result<Self> {
+        let [
+            free,
+            s3_grpc,
+            master,
+            master_grpc,
+            volume,
+            volume_grpc,
+            filer,
+            filer_grpc,
+        ] = ports::free()?;
+        let s3 = s3.unwrap_or(free);
+        Ok(Self {
+            s3,
+            s3_grpc,
+            master,
+            master_grpc,
+            volume,
+            volume_grpc,
+            filer,
+            filer_grpc,
+        })
+    }
+
+    fn arguments(&self, data: &Path, identities: &Path) -> Vec<String> {
+        vec![
+            "-logtostderr=true".to_owned(),
+            "server".to_owned(),
+            format!("-dir={}", data.display()),
+            "-ip=127.0.0.1".to_owned(),
+            // The default is every interface.
+            "-ip.bind=127.0.0.1".to_owned(),
+            format!("-master.port={}", self.master),
+            format!("-master.port.grpc={}", self.master_grpc),
+            // With the defaults, 8 volumes of 30 GB, the third bucket finds no volume.
+            "-master.volumeSizeLimitMB=1024".to_owned(),
+            "-volume.max=128".to_owned(),
+            "-master.telemetry=false".to_owned(),
+            format!("-volume.port={}", self.volume),
+            format!("-volume.port.grpc={}", self.volume_grpc),
+            "-filer".to_owned(),
+            format!("-filer.port={}", self.filer),
+            format!("-filer.port.grpc={}", self.filer_grpc),
+            "-s3".to_owned(),
+            format!("-s3.port={}", self.s3),
+            format!("-s3.port.grpc={}", self.s3_grpc),
+            // 0 turns them off.
+            "-s3.port.iceberg=0".to_owned(),
+            "-s3.port.lance=0".to_owned(),
+            format!("-s3.config={}", identities.display()),
+        ]
+    }
+
+    /// The sockets that it makes beside its ports, always in `/tmp`.
+    fn sockets(&self) -> Vec<PathBuf> {
+        [
+            format!("s3-{}", self.s3),
+            format!("s3-grpc-{}", self.s3_grpc),
+            format!("master-grpc-{}", self.master_grpc),
+            format!("volume-grpc-{}", self.volume_grpc),
+            format!("filer-{}", self.filer),
+            format!("filer-grpc-{}", self.filer_grpc),
+        ]
+        .map(|name| format!("/tmp/seaweedfs-{name}.sock").into())
+        .into()
+    }
+}
+
+/// Removes what the master remembers of its elections, `m<port>`. It learns the volumes from the volume server, while an old
+/// record makes it wait 20 s for voters that are gone.
+fn forget_elections(data: &Path) -> Result<()> {
+    for entry in fs::read_dir(data).with_context(|| format!("list {}", data.display()))? {
+        let path = entry
+            .with_context(|| format!("list {}", data.display()))?
+            .path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let is_record = name
+            .strip_prefix('m')
+            .is_some_and(|port| port.parse::<u16>().is_ok());
+        if is_record {
+            fs::remove_dir_all(&path).with_context(|| format!("remove {}", path.display()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes a file that only its owner can read.
+fn write_secret(path: &Path, text: &str) -> Result<()> {
+    let file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes()))
+        .with_context(|| format!("write {}", path.display()))
+}
+
+fn client(endpoint: &str, credentials: &Credentials) -> Client {
+    let Credentials {
+        access_key,
+        secret_key,
+    } = credentials;
+    let credentials =
+        aws_sdk_s3::config::Credentials::new(access_key, secret_key, None, None, "harness");
+    let config = Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(endpoint)
+        .region(Region::new(REGION))
+        .credentials_provider(credentials)
+        .force_path_style(true)
+        .retry_config(RetryConfig::disabled())
+        .timeout_config(
+            TimeoutConfig::builder()
+                .operation_timeout(PROBE_TIMEOUT)
+                .build(),
+        )
+        .build();
+    Client::from_conf(config)
+}
+
+/// Whether an object can be stored and read. `/healthz` says 200 seconds before that, while the gateway does not know the
+/// volumes yet.
+async fn keeps_an_object(client: &Client) -> Result<()> {
+    let (bucket, key) = (PROBE_BUCKET, "ready");
+    // It is there from the second start on.
+    let _exists = client.create_bucket().bucket(bucket).send().await;
+    let body = ByteStream::from_static(b"ready");
+    client
+        .put_object()
+        .bucket(bucket)
+        .key(key)
+        .body(body)
+        .send()
+        .await?;
+    client
+        .get_object()
+        .bucket(bucket)
+        .key(key)
+        .send()
+        .await?
+        .body
+        .collect()
+        .await?;
+    Ok(())
+}
