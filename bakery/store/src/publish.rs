@@ -46,29 +46,23 @@ impl Store {
         parts: KeyParts,
         details: Details,
     ) -> Result<Published, StoreError> {
+        let failed = || StoreError::pointers("publish a snapshot");
         let name = names::snapshot_pointer(&parts.key());
-        let before = self
-            .pointers
-            .get(&name)
-            .await
-            .map_err(StoreError::pointers("publish a snapshot"))?;
-        let (files, sent) = self.store_files(dir).await?;
+        let before = self.pointers.get(&name).await.map_err(failed())?;
+        let (files, sent_files) = self.store_files(dir).await?;
         let manifest = Manifest::new(parts, details, files, Timestamp::now());
         let (digest, sent_manifest) = self.store_manifest(&manifest).await?;
-        let won = self
-            .pointers
-            .replace(&name, before, digest)
-            .await
-            .map_err(StoreError::pointers("publish a snapshot"))?;
-        if !won {
-            return self.standing(&manifest.key, sent + sent_manifest).await;
+        let uploaded_bytes = sent_files + sent_manifest;
+        let replaced = self.pointers.replace(&name, before, digest).await;
+        if !replaced.map_err(failed())? {
+            return self.standing(&manifest.key, uploaded_bytes).await;
         }
-        info!(key = %manifest.key, %digest, sent_bytes = sent, "published a snapshot");
+        info!(key = %manifest.key, %digest, uploaded_bytes, "published a snapshot");
         Ok(Published {
             digest,
             manifest,
-            uploaded_bytes: sent + sent_manifest,
-            won,
+            uploaded_bytes,
+            won: true,
         })
     }
 

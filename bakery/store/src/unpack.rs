@@ -61,36 +61,48 @@ fn decompress(
     let bounded = object.take(expected.stored_bytes.saturating_add(1));
     let source = BufReader::with_capacity(4 * BLOCK, Digesting::new(bounded));
     let mut decoder = zstd::Decoder::with_buffer(source).map_err(UnpackError::Write)?;
-    let mut hasher = Sha256::new();
-    let mut block = vec![0; BLOCK];
-    let mut at = 0;
-    loop {
-        let count = fill(&mut decoder, &mut block).map_err(|error| {
-            let failure = decoder.get_mut().get_mut().take_failure();
-            failure.map_or_else(
-                || corrupt(&format!("cannot be decompressed: {error}")),
-                UnpackError::Read,
-            )
-        })?;
-        if count == 0 {
-            break;
-        }
-        let plain = &block[..count];
-        if at + count as u64 > expected.size_bytes {
-            return Err(corrupt("is longer than the manifest says"));
-        }
-        hasher.update(plain);
-        write(file, plain, at).map_err(UnpackError::Write)?;
-        at += count as u64;
-    }
-    if at != expected.size_bytes {
-        return Err(corrupt("is shorter than the manifest says"));
-    }
+    let digest = write_blocks(&mut decoder, expected.size_bytes, file)?;
     let (_, stored_bytes, stored_digest) = decoder.finish().into_inner().finish();
     if stored_bytes != expected.stored_bytes || stored_digest != expected.object {
         return Err(corrupt("is an object that does not have its own digest"));
     }
+    Ok(digest)
+}
+
+/// Writes what the decoder gives, which must be `size` bytes, and returns its digest.
+fn write_blocks<R: Read>(
+    decoder: &mut zstd::Decoder<'_, BufReader<Digesting<R>>>,
+    size: u64,
+    file: &File,
+) -> Result<Sha256Digest, UnpackError> {
+    let mut hasher = Sha256::new();
+    let mut block = vec![0; BLOCK];
+    let mut at = 0;
+    loop {
+        let plain = match fill(decoder, &mut block) {
+            Ok(0) => break,
+            Ok(count) => &block[..count],
+            Err(error) => return Err(explain(&error, decoder.get_mut().get_mut())),
+        };
+        if at + plain.len() as u64 > size {
+            return Err(corrupt("is longer than the manifest says"));
+        }
+        hasher.update(plain);
+        write(file, plain, at).map_err(UnpackError::Write)?;
+        at += plain.len() as u64;
+    }
+    if at != size {
+        return Err(corrupt("is shorter than the manifest says"));
+    }
     Ok(Sha256Digest::from_bytes(hasher.finalize().into()))
+}
+
+/// Whether the decoder's error is the object's, or that of the stream behind it.
+fn explain<R>(error: &io::Error, source: &mut Digesting<R>) -> UnpackError {
+    source.take_failure().map_or_else(
+        || corrupt(&format!("cannot be decompressed: {error}")),
+        UnpackError::Read,
+    )
 }
 
 /// Reads until `block` is full or the stream ends.

@@ -1,0 +1,178 @@
+//! What can be wrong with a source, as sentences for the person who sent the job.
+
+use std::io;
+
+use bus::objects::ObjectsError;
+use schemas::{ObjectUri, Sha256Digest, TreePath};
+use store::Fault;
+
+/// Why a source cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum SourceError {
+    /// The address is not one that this tenant's jobs may name.
+    #[error("source {uri}: must lie under {allowed}")]
+    Address {
+        /// The address as the job gave it.
+        uri: ObjectUri,
+        /// Where this tenant's sources lie.
+        allowed: String,
+    },
+    /// Nothing is stored at the address.
+    #[error("source {uri}: is not there")]
+    Missing {
+        /// The address as the job gave it.
+        uri: ObjectUri,
+    },
+    /// What is stored has another digest than the job says.
+    #[error("source {uri}: has sha256 {found}, the job says {wanted}")]
+    Digest {
+        /// The address as the job gave it.
+        uri: ObjectUri,
+        /// The digest in the job.
+        wanted: Sha256Digest,
+        /// The digest of what is stored.
+        found: Sha256Digest,
+    },
+    /// What is stored is larger than a source may be.
+    #[error("source {uri}: is larger than {limit} bytes")]
+    TooLarge {
+        /// The address as the job gave it.
+        uri: ObjectUri,
+        /// [`crate::Limits::max_archive_bytes`].
+        limit: u64,
+    },
+    /// What is stored is no archive.
+    #[error("the source archive is not a readable .tar.zst")]
+    Format(#[source] io::Error),
+    /// The archive holds what no source may hold.
+    #[error("the source archive {0}")]
+    Refused(Refusal),
+    /// An input that the environment declares is not a regular file of the source.
+    #[error("input {path}: {problem}")]
+    Input {
+        /// The input as the environment declares it.
+        path: TreePath,
+        /// What stands there instead.
+        problem: InputProblem,
+    },
+    /// The object store failed.
+    #[error("read source {uri}")]
+    Objects {
+        /// The address as the job gave it.
+        uri: ObjectUri,
+        /// What the store said.
+        #[source]
+        source: ObjectsError,
+    },
+    /// The stream of the archive's bytes broke off.
+    #[error("read source {uri}")]
+    Download {
+        /// The address as the job gave it.
+        uri: ObjectUri,
+        /// What broke it.
+        #[source]
+        source: io::Error,
+    },
+    /// The host's own disk failed.
+    #[error("spool the source archive")]
+    Spool(#[source] io::Error),
+    /// The guest did not take the tree.
+    #[error("put the source into the guest")]
+    Agent(#[source] vm::AgentError),
+}
+
+impl SourceError {
+    /// Who can mend it. A guest that takes no tree, its disk being full or its agent gone, is the job's own.
+    pub fn fault(&self) -> Fault {
+        match self {
+            Self::Address { .. } | Self::Missing { .. } => Fault::Message,
+            Self::Digest { .. }
+            | Self::TooLarge { .. }
+            | Self::Format(_)
+            | Self::Refused(_)
+            | Self::Input { .. }
+            | Self::Agent(_) => Fault::Job,
+            Self::Objects { .. } | Self::Download { .. } | Self::Spool(_) => Fault::Host,
+        }
+    }
+}
+
+impl From<Refusal> for SourceError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// What makes an archive one that is not taken. Its sentence reads on from "the source archive".
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A name that is no path within the tree: absolute, with `..`, not UTF-8.
+    #[error("has an entry whose path {0}")]
+    Path(String),
+    /// A name or link target longer than [`crate::Limits::max_path_bytes`].
+    #[error("has a path or link target of more than {0} bytes")]
+    PathTooLong(u64),
+    /// Two entries of one path: which of them counts would depend on the reader.
+    #[error("has {0} twice")]
+    Duplicate(TreePath),
+    /// An entry below a file or a symbolic link.
+    #[error("has {path}, which lies below {parent}, which is no directory")]
+    BelowNoDirectory {
+        /// The entry.
+        path: TreePath,
+        /// What it lies below.
+        parent: TreePath,
+    },
+    /// A file or a symbolic link where other entries need a directory.
+    #[error("has {0}, which is no directory, but others lie below it")]
+    HidesDirectory(TreePath),
+    /// A hard link, a device, a fifo, a sparse file, or what no reader knows.
+    #[error("has {path}, which is {kind}: only files, directories and symbolic links are taken")]
+    Kind {
+        /// The entry.
+        path: TreePath,
+        /// What it is, with its article.
+        kind: &'static str,
+    },
+    /// A symbolic link that points nowhere that a name could be.
+    #[error("has {0}, a symbolic link whose target is empty or not UTF-8")]
+    Target(TreePath),
+    /// A directory or a symbolic link that claims content.
+    #[error("has {0}, which is no file and still has content")]
+    Content(TreePath),
+    /// An extended header that is malformed or says too much.
+    #[error("has a pax header that {0}")]
+    Pax(&'static str),
+    /// An extended header that is not followed by an entry, or that another contradicts.
+    #[error("has a long name or pax header without its entry, or two for one")]
+    StrayHeader,
+    /// More entries than [`crate::Limits::max_entries`].
+    #[error("has more than {0} entries")]
+    TooManyEntries(u64),
+    /// More bytes of paths than [`crate::Limits::INDEX_BYTES`].
+    #[error("has more than {0} bytes of paths and link targets")]
+    IndexTooLarge(u64),
+    /// More bytes than [`crate::Limits::max_total_bytes`].
+    #[error("is larger than {0} bytes when decompressed")]
+    TooLarge(u64),
+    /// More bytes than [`crate::Limits::max_ratio`] allows for its size.
+    #[error("decompresses to more than {0} times its size")]
+    Ratio(u64),
+}
+
+/// Why a declared input is not to be had from a source.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InputProblem {
+    /// Nothing stands there.
+    #[error("is not in the source")]
+    Missing,
+    /// A directory stands there.
+    #[error("is a directory, inputs are regular files")]
+    Directory,
+    /// A symbolic link stands there.
+    #[error("is a symbolic link, inputs are regular files")]
+    Symlink,
+    /// A symbolic link stands on the way.
+    #[error("lies behind the symbolic link {0}")]
+    BelowSymlink(TreePath),
+}
