@@ -100,7 +100,10 @@ impl AgentClient {
         loop {
             match answer(&mut channel, &what).await? {
                 ToHost::Found(more) => files.extend(more),
-                ToHost::Done => break,
+                ToHost::Done => {
+                    channel.close();
+                    break;
+                }
                 other => return Err(unexpected(&what, &other)),
             }
             if files.len() > limit {
@@ -162,7 +165,10 @@ impl AgentClient {
     async fn done(&self, what: &str, open: &Open) -> Result<(), AgentError> {
         let mut channel = self.session.channel(open)?;
         match answer(&mut channel, what).await? {
-            ToHost::Done => Ok(()),
+            ToHost::Done => {
+                channel.close();
+                Ok(())
+            }
             other => Err(unexpected(what, &other)),
         }
     }
@@ -278,8 +284,9 @@ impl Put {
             wire::EntryKind::File { size } => size,
             wire::EntryKind::Directory | wire::EntryKind::Symlink { .. } => 0,
         };
-        let sent = self.channel.send(&ToGuest::Entry(entry.clone())).await;
-        self.explain(sent).await
+        let sender = self.channel.sender();
+        let message = ToGuest::Entry(entry.clone());
+        self.unless_refused(sender.send(&message)).await
     }
 
     /// More bytes of the file last announced.
@@ -292,27 +299,35 @@ impl Put {
             .owing
             .checked_sub(length)
             .expect("no more bytes than were announced");
-        let sent = self.channel.send_data(chunk).await;
-        self.explain(sent).await
+        let sender = self.channel.sender();
+        self.unless_refused(sender.send_data(chunk)).await
     }
 
     /// Nothing more: returns once all is written.
     pub async fn finish(mut self) -> Result<PutSummary, AgentError> {
-        let sent = self.channel.send(&ToGuest::Finish).await;
-        self.explain(sent).await?;
+        let sender = self.channel.sender();
+        self.unless_refused(sender.send(&ToGuest::Finish)).await?;
         match answer(&mut self.channel, &self.what).await? {
-            ToHost::Stored(summary) => Ok(summary),
+            ToHost::Stored(summary) => {
+                self.channel.close();
+                Ok(summary)
+            }
             other => Err(unexpected(&self.what, &other)),
         }
     }
 
-    /// A channel that refuses more has a reason waiting: the agent's own sentence is worth more than "closed".
-    async fn explain(&mut self, sent: Result<(), SessionError>) -> Result<(), AgentError> {
-        match sent {
-            Ok(()) => Ok(()),
-            Err(error) => match answer(&mut self.channel, &self.what).await {
+    /// Waits for room to send, or for the agent's refusal: an agent that has refused takes no more, so the room would never
+    /// come, and its own sentence is worth more than the state of the channel.
+    async fn unless_refused(
+        &mut self,
+        sending: impl Future<Output = Result<(), SessionError>>,
+    ) -> Result<(), AgentError> {
+        tokio::select! {
+            biased;
+            Ok(()) = sending => Ok(()),
+            early = answer(&mut self.channel, &self.what) => match early {
                 Err(why) => Err(why),
-                Ok(_) => Err(error.into()),
+                Ok(message) => Err(unexpected(&self.what, &message)),
             },
         }
     }
@@ -379,14 +394,7 @@ impl Drop for ProxyPort {
 async fn answer(channel: &mut Channel, what: &str) -> Result<ToHost, AgentError> {
     match channel.receive().await? {
         Incoming::Message(ToHost::Failed(problem)) => Err(failed(what, &problem)),
-        Incoming::Message(message) => {
-            // The last answer of an operation: this side has nothing to add.
-            match message {
-                ToHost::Done | ToHost::Stored(_) => channel.close(),
-                ToHost::Failed(_) | ToHost::Ended(_) | ToHost::Found(_) | ToHost::File { .. } => {}
-            }
-            Ok(message)
-        }
+        Incoming::Message(message) => Ok(message),
         Incoming::Data(..) => Err(protocol(what, "data instead of an answer")),
         Incoming::Closed => Err(protocol(what, "closed without an answer")),
     }

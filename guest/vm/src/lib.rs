@@ -5,7 +5,9 @@
 //! knows why. Nothing a guest says is trusted: see [`session`].
 
 pub mod agent;
+pub mod conformance;
 pub mod driver;
+pub mod fake;
 pub mod session;
 pub mod slot;
 pub mod snapshot;
