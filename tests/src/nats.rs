@@ -8,7 +8,8 @@ use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use crate::process::{Launch, Lifetime, Process};
+use crate::launch::{Launch, ServerOptions};
+use crate::process::Process;
 use crate::running::Running;
 use crate::tools::Tools;
 
@@ -16,15 +17,6 @@ use crate::tools::Tools;
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// 10 s for a shutdown, which takes milliseconds.
 const STOP_GRACE: Duration = Duration::from_secs(10);
-
-/// Where and how long a server runs.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct ServerOptions {
-    /// The port that clients connect to, on loopback. Default: a free one.
-    pub port: Option<u16>,
-    /// When it ends. Default: with its owner.
-    pub lifetime: Lifetime,
-}
 
 /// A running nats-server. Dropping it kills it.
 #[derive(Debug)]
@@ -83,7 +75,7 @@ impl NatsServer {
         Ok(())
     }
 
-    /// Leaves it running. It should have been started [`Lifetime::Detached`].
+    /// Leaves it running. It should have been started [detached](crate::launch::Lifetime::Detached).
     pub fn detach(self) -> Result<Running> {
         self.process.detach()
     }

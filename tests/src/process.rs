@@ -1,15 +1,9 @@
 //! A child process: its output in a log, its end in our hands.
-//!
-//! | [`Lifetime`] | ends when |
-//! | --- | --- |
-//! | `Owner` | its [`Process`] is dropped, or the thread that spawned it ends, however that comes about |
-//! | `Detached` | someone stops it by its [`Running`] record |
 
-use std::ffi::OsString;
 use std::fs::{self, File};
-use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -17,41 +11,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tracing::{debug, info};
 
+use crate::launch::Launch;
 use crate::running::Running;
 use crate::wait;
 
 /// Lines of its log that an error about a process quotes.
 const QUOTED_LINES: usize = 20;
-
-/// How long a process lives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Lifetime {
-    /// As long as its [`Process`], and never longer than the thread that spawned it: the kernel sees to that
-    /// (`PR_SET_PDEATHSIG`), even where this process is killed. Spawn from a thread that stays, not from a blocking task.
-    #[default]
-    Owner,
-    /// Until it is stopped, in a process group of its own, so that the terminal's ^C does not reach it.
-    Detached,
-}
-
-/// What to start, and how.
-#[derive(Debug)]
-pub struct Launch {
-    /// Name in messages.
-    pub name: &'static str,
-    /// The program, as a path or to be found on `PATH`.
-    pub program: PathBuf,
-    /// Its arguments.
-    pub arguments: Vec<OsString>,
-    /// Added to our own environment.
-    pub environment: Vec<(String, String)>,
-    /// Where its standard output and standard error go; appended to. Its directory must exist.
-    pub log: PathBuf,
-    /// When it ends.
-    pub lifetime: Lifetime,
-    /// Files outside the state directory that it leaves behind when it is killed. They are removed for it.
-    pub leftovers: Vec<PathBuf>,
-}
 
 /// A child process. Dropping it kills it, waits for its end and removes its leftovers.
 #[derive(Debug)]
@@ -66,7 +31,7 @@ pub struct Process {
 impl Process {
     /// Starts it. That it runs does not mean that it is ready: see [`Process::ready`].
     pub fn spawn(launch: Launch) -> Result<Self> {
-        let mut command = command(&launch);
+        let mut command = launch.command();
         let Launch {
             name,
             program,
@@ -189,32 +154,10 @@ impl Drop for Process {
     }
 }
 
-/// The command that starts `launch`. `setpriv` asks the kernel for the signal and then becomes the program, so the process
-/// id is the program's.
-fn command(launch: &Launch) -> Command {
-    let mut command = match launch.lifetime {
-        Lifetime::Owner => {
-            let mut command = Command::new("setpriv");
-            command
-                .args(["--pdeathsig", "KILL", "--"])
-                .arg(&launch.program);
-            command
-        }
-        Lifetime::Detached => {
-            let mut command = Command::new(&launch.program);
-            command.process_group(0);
-            command
-        }
-    };
-    command
-        .args(&launch.arguments)
-        .envs(launch.environment.iter().cloned());
-    command
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::launch::Lifetime;
 
     const LONG: Duration = Duration::from_secs(30);
 

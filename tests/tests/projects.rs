@@ -1,0 +1,26 @@
+//! What the projects that we build keep to.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+use e2e::state::repository;
+use serde_json::Value;
+
+#[test]
+fn the_widgets_lockfile_has_a_digest_for_every_package_and_no_address() -> Result<()> {
+    let text = fs::read_to_string(repository().join("tests/projects/widget/package-lock.json"))?;
+    let lockfile: Value = serde_json::from_str(&text)?;
+    let packages = lockfile["packages"]
+        .as_object()
+        .context("a lockfile lists packages")?;
+    for (name, package) in packages.iter().filter(|(name, _)| !name.is_empty()) {
+        ensure!(package["integrity"].is_string(), "{name} has no digest");
+        ensure!(package["resolved"].is_null(), "{name} has an address");
+        ensure!(
+            package["hasInstallScript"].is_null(),
+            "{name} runs a script when installed"
+        );
+    }
+    ensure!(!text.contains("://"), "an address stands in the lockfile");
+    Ok(())
+}
