@@ -1,1 +1,15 @@
+//! Drivers of real VMMs, and what they share.
 //!
+//! | module | what it is |
+//! | --- | --- |
+//! | [`qemu`] | QEMU's machine type `microvm`, with any accelerator |
+//! | [`initramfs`] | the initial RAM filesystem: the agent and the kernel modules it loads |
+//! | [`sealed`] | a baked memory in a file that nobody can write to any more |
+//! | [`sparse`] | copies that keep holes |
+
+pub mod initramfs;
+pub mod qemu;
+pub mod sealed;
+pub mod sparse;
+
+pub use qemu::{Qemu, QemuConfig};

@@ -1,1 +1,175 @@
+//! What confines a VMM process, and what ties its life to ours.
 //!
+//! | measure | as root | otherwise |
+//! | --- | --- | --- |
+//! | dies with the process that started it (parent-death signal, from a thread that lives as long as the process) | yes | yes |
+//! | no new privileges, no core files | yes | yes |
+//! | a user of its own, no groups | yes | no: it runs as the caller |
+//! | an empty network, IPC and UTS namespace | yes | no |
+//!
+//! What always holds: a measure that cannot be taken is an error of the start, never left out in silence; which measures
+//! apply is [`Jail::describe`]d, so that a service can say it when it starts.
+
+pub mod launcher;
+
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::signal::Signal;
+use nix::unistd::{Gid, Uid};
+
+/// First of the users that VMMs run as: above the ranges that Debian's adduser, subuid and systemd hand out
+/// (systemd's UIDS-GIDS document ends at 1,879,048,191).
+pub const FIRST_USER: u32 = 1_879_100_000;
+
+/// How many users there are before the first is used again: more than VMs fit on any host.
+pub const USERS: u32 = 4096;
+
+/// How one VMM is confined.
+#[derive(Clone, Copy, Debug)]
+pub struct Jail {
+    user: Option<Uid>,
+}
+
+impl Jail {
+    /// The strictest jail that this process can make. Each call gives another user.
+    pub fn strictest() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let root = Uid::effective().is_root();
+        let user = root.then(|| FIRST_USER + NEXT.fetch_add(1, Ordering::Relaxed) % USERS);
+        Self {
+            user: user.map(Uid::from_raw),
+        }
+    }
+
+    /// The user whose files the VMM may touch, where that is not the caller.
+    pub fn user(&self) -> Option<u32> {
+        self.user.map(Uid::as_raw)
+    }
+
+    /// Which measures apply, for a log line.
+    pub fn describe() -> &'static str {
+        if Uid::effective().is_root() {
+            "own user, network, IPC and UTS namespaces, no new privileges"
+        } else {
+            "no new privileges; not root, so no user or namespaces of its own"
+        }
+    }
+
+    /// Confines what `command` will start. Of all descriptors only `inherited` and the standard ones stay open in it, under
+    /// their present numbers.
+    pub fn confine(self, command: &mut Command, inherited: Vec<OwnedFd>) {
+        let parent = std::process::id();
+        // SAFETY: between fork and exec only system calls are made; nothing allocates or takes a lock.
+        #[expect(unsafe_code, reason = "what a child does before its program starts")]
+        unsafe {
+            command.pre_exec(move || {
+                for fd in &inherited {
+                    keep_open(fd)?;
+                }
+                self.enter(parent)
+            });
+        }
+    }
+
+    /// Runs in the child. The parent-death signal comes last: a change of user takes it away.
+    fn enter(self, parent: u32) -> io::Result<()> {
+        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+        nix::unistd::setsid()?;
+        if let Some(user) = self.user {
+            unshare(
+                CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS,
+            )?;
+            nix::unistd::setgroups(&[])?;
+            nix::unistd::setgid(Gid::from_raw(user.as_raw()))?;
+            nix::unistd::setuid(user)?;
+        }
+        nix::sys::prctl::set_no_new_privs()?;
+        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+        if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
+            // The parent died before the signal was asked for.
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
+    }
+}
+
+/// Takes close-on-exec off a descriptor.
+fn keep_open(fd: &OwnedFd) -> io::Result<()> {
+    use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+    fcntl(fd, FcntlArg::F_SETFD(FdFlag::empty()))?;
+    debug_assert!(fd.as_raw_fd() > 2);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Read;
+    use std::process::Stdio;
+
+    fn status_of(jail: Jail) -> String {
+        let mut command = Command::new("cat");
+        command.arg("/proc/self/status").stdout(Stdio::piped());
+        jail.confine(&mut command, Vec::new());
+        let mut child = launcher::run(move || command.spawn()).unwrap();
+        let mut text = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        assert!(child.wait().unwrap().success());
+        text
+    }
+
+    fn field<'t>(status: &'t str, name: &str) -> &'t str {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim_start_matches(':').trim()
+    }
+
+    #[test]
+    fn a_jailed_process_gains_nothing_and_is_nobody_else() {
+        let jail = Jail::strictest();
+        let status = status_of(jail);
+        assert_eq!(field(&status, "NoNewPrivs"), "1");
+        let uid = field(&status, "Uid")
+            .split_whitespace()
+            .next()
+            .unwrap()
+            .parse()
+            .unwrap();
+        let expected = jail.user().unwrap_or_else(|| Uid::current().as_raw());
+        assert_eq!(Uid::from_raw(expected), Uid::from_raw(uid));
+        if jail.user().is_some() {
+            assert_eq!(field(&status, "CapEff"), "0000000000000000");
+            assert_eq!(field(&status, "Groups"), "");
+        }
+    }
+
+    #[test]
+    fn two_jails_have_two_users() {
+        let users = [Jail::strictest().user(), Jail::strictest().user()];
+        assert!(users[0].is_none() || users[0] != users[1]);
+    }
+
+    #[test]
+    fn a_jailed_process_dies_with_the_thread_that_started_it() {
+        let mut command = Command::new("sleep");
+        command.arg("1000");
+        Jail::strictest().confine(&mut command, Vec::new());
+        let starter = std::thread::spawn(move || command.spawn().unwrap());
+        let mut child = starter.join().unwrap();
+        let status = child.wait().unwrap();
+        assert_eq!(
+            std::os::unix::process::ExitStatusExt::signal(&status),
+            Some(9)
+        );
+    }
+}

@@ -1,0 +1,201 @@
+//! The command line: from what a guest needs to QEMU's words.
+//!
+//! What always holds: no file is named that is not passed as a descriptor or does not lie in the slot.
+
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::Arc;
+
+use vm::{Machine, Slot, VmError};
+
+use super::QemuConfig;
+
+/// Kernel command line. `panic=-1` with a triple-fault reset and `-no-reboot` makes a dying guest end its VMM at once;
+/// mitigations protect a guest's programs from each other, which is not what keeps builds apart here, and cost most under
+/// emulation.
+const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t mitigations=off audit=0 apparmor=0 selinux=0 8250.nr_uarts=1";
+
+/// What QEMU is forbidden: obsolete system calls, gaining privileges, starting processes, changing its own limits.
+const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// Everything that differs between starts.
+#[derive(Debug)]
+pub(super) struct Start {
+    pub(super) machine: Machine,
+    pub(super) memory: Memory,
+    pub(super) disk: Disk,
+    /// Kernel and initramfs; a restored guest has no use for them.
+    pub(super) boot: Option<(PathBuf, PathBuf)>,
+    /// Device state to load.
+    pub(super) state: Option<PathBuf>,
+}
+
+/// The guest's RAM.
+#[derive(Debug)]
+pub(super) enum Memory {
+    /// A file still to be made, shared with us.
+    New(PathBuf),
+    /// A file of the slot, shared with us.
+    Own(PathBuf),
+    /// A sealed file, mapped privately.
+    Sealed(Arc<OwnedFd>),
+}
+
+/// The guest's root disk.
+#[derive(Debug)]
+pub(super) enum Disk {
+    /// A file of the slot.
+    Own(PathBuf),
+    /// A file that is only read; what the guest writes goes to an unnamed file in the slot.
+    Overlay(PathBuf),
+}
+
+/// The VMM's ends of the sockets that it shares with us.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    /// Its control protocol.
+    pub(super) qmp: OwnedFd,
+    /// The guest's virtio-serial port.
+    pub(super) agent: OwnedFd,
+    /// The guest's serial console.
+    pub(super) console: OwnedFd,
+}
+
+/// A command line and the descriptors that it names by number.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) command: Command,
+    pub(super) inherited: Vec<OwnedFd>,
+    /// Number of the descriptor that the state to load is read from.
+    pub(super) state_in: Option<RawFd>,
+}
+
+impl Prepared {
+    /// Builds the command line.
+    pub(super) fn new(
+        config: &QemuConfig,
+        start: &Start,
+        slot: &Slot,
+        sockets: Sockets,
+    ) -> Result<Self, VmError> {
+        let mut command = Command::new(&config.program);
+        let mut prepared = Self {
+            command: Command::new(""),
+            inherited: Vec::new(),
+            state_in: None,
+        };
+        let mut socket = |id: &str, fd: OwnedFd| format!("socket,id={id},fd={}", prepared.pass(fd));
+        let qmp = socket("qmp", sockets.qmp);
+        let agent = socket("agent", sockets.agent);
+        let console = socket("console", sockets.console);
+        let cpu = if config.accelerator == "tcg" {
+            "max"
+        } else {
+            "host"
+        };
+        command
+            .env_clear()
+            // Where QEMU makes the unnamed overlay.
+            .env("TMPDIR", slot.dir())
+            .args([
+                "-nodefaults",
+                "-no-user-config",
+                "-display",
+                "none",
+                "-no-reboot",
+                "-S",
+            ])
+            .args(["-sandbox", SANDBOX])
+            .args([
+                "-machine",
+                "microvm,memory-backend=mem",
+                "-accel",
+                &config.accelerator,
+                "-cpu",
+                cpu,
+            ])
+            .args(["-smp", &start.machine.vcpu.to_string()])
+            .args(["-m", &format!("{}M", start.machine.memory_mib)])
+            .args(["-object", &prepared.memory(start)?])
+            .args(["-chardev", &console])
+            .args(["-serial", "chardev:console"])
+            .args(["-chardev", &qmp, "-mon", "chardev=qmp,mode=control"])
+            .args(["-global", "virtio-mmio.force-legacy=false"])
+            .args(["-device", "virtio-serial-device"])
+            .args(["-chardev", &agent])
+            .args([
+                "-device",
+                "virtserialport,chardev=agent,name=sourdough.agent",
+            ]);
+        prepared.disk(&mut command, &start.disk)?;
+        prepared.boot_or_restore(&mut command, start)?;
+        prepared.command = command;
+        Ok(prepared)
+    }
+
+    /// Passes a descriptor on and gives its number.
+    fn pass(&mut self, fd: OwnedFd) -> RawFd {
+        let number = fd.as_raw_fd();
+        self.inherited.push(fd);
+        number
+    }
+
+    fn memory(&mut self, start: &Start) -> Result<String, VmError> {
+        let (path, share) = match &start.memory {
+            Memory::New(path) | Memory::Own(path) => (path.display().to_string(), "on"),
+            Memory::Sealed(sealed) => {
+                let sealed = sealed
+                    .try_clone()
+                    .map_err(VmError::io("share", "sealed memory".as_ref()))?;
+                (format!("/proc/self/fd/{}", self.pass(sealed)), "off")
+            }
+        };
+        let size = start.machine.memory_mib;
+        Ok(format!(
+            "memory-backend-file,id=mem,mem-path={path},size={size}M,share={share}"
+        ))
+    }
+
+    fn disk(&mut self, command: &mut Command, disk: &Disk) -> Result<(), VmError> {
+        // An error is the guest's to see: by default QEMU would stop the guest in silence.
+        let common = "if=none,id=root,format=raw,werror=report,rerror=report,discard=unmap";
+        let drive = match disk {
+            Disk::Own(path) => format!("{common},file={}", path.display()),
+            Disk::Overlay(path) => {
+                let base = File::open(path).map_err(VmError::io("open", path))?;
+                let number = self.pass(base.into());
+                command.args(["-add-fd", &format!("fd={number},set=1")]);
+                // The overlay dies with its VM: nothing in it need reach the disk.
+                format!("{common},file=/dev/fdset/1,snapshot=on,cache=unsafe")
+            }
+        };
+        command.args(["-drive", &drive, "-device", "virtio-blk-device,drive=root"]);
+        Ok(())
+    }
+
+    fn boot_or_restore(&mut self, command: &mut Command, start: &Start) -> Result<(), VmError> {
+        if let Some((kernel, initrd)) = &start.boot {
+            let mut by_number = |path: &PathBuf| -> Result<String, VmError> {
+                let file = File::open(path).map_err(VmError::io("open", path))?;
+                Ok(format!("/proc/self/fd/{}", self.pass(file.into())))
+            };
+            let (kernel, initrd) = (by_number(kernel)?, by_number(initrd)?);
+            command.args([
+                "-kernel",
+                &kernel,
+                "-initrd",
+                &initrd,
+                "-append",
+                KERNEL_ARGUMENTS,
+            ]);
+        }
+        if let Some(state) = &start.state {
+            let file = File::open(state).map_err(VmError::io("open", state))?;
+            self.state_in = Some(self.pass(file.into()));
+            command.args(["-incoming", "defer"]);
+        }
+        Ok(())
+    }
+}

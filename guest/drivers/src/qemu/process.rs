@@ -1,0 +1,260 @@
+//! One QEMU process: started in its jail, spoken to through QMP, and never outliving its value.
+
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::Path;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jail::Jail;
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::net::UnixStream;
+use tokio::process::Child;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use vm::{Exit, Slot, VmError};
+
+use super::QemuConfig;
+use super::command::{Disk, Memory, Prepared, Sockets, Start};
+use super::qmp::Qmp;
+
+/// What is kept of QEMU's messages and of the guest's console: a screenful.
+const LAST_BYTES: usize = 4096;
+
+/// Time in which QEMU ends by itself once it has been told to, or once its guest is gone.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
+/// A running QEMU; killed when dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Child,
+    qmp: Qmp,
+    messages: Tail,
+    console: Tail,
+    negotiated: bool,
+    state_in: Option<i32>,
+}
+
+impl Process {
+    /// Starts QEMU with its guest paused, and gives our end of the agent's stream.
+    pub(super) fn start(
+        config: &QemuConfig,
+        start: &Start,
+        slot: &Slot,
+    ) -> Result<(Self, UnixStream), VmError> {
+        let (qmp, qmp_there) = pair()?;
+        let (agent, agent_there) = pair()?;
+        let (console, console_there) = pair()?;
+        let sockets = Sockets {
+            qmp: qmp_there,
+            agent: agent_there,
+            console: console_there,
+        };
+        let Prepared {
+            mut command,
+            inherited,
+            state_in,
+        } = Prepared::new(config, start, slot, sockets)?;
+        let jail = Jail::strictest();
+        give_slot_to(jail.user(), start, slot)?;
+        jail.confine(&mut command, inherited);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut command = tokio::process::Command::from(command);
+        command.kill_on_drop(true);
+        let runtime = tokio::runtime::Handle::current();
+        let started = jail::launcher::run(move || {
+            let _entered = runtime.enter();
+            command.spawn()
+        });
+        let mut child = started.map_err(|source| VmError::Start {
+            program: config.program.clone(),
+            source,
+        })?;
+        let stderr = child.stderr.take().expect("it was asked for above");
+        let process = Self {
+            child,
+            qmp: Qmp::new(qmp),
+            messages: Tail::of(stderr),
+            console: Tail::of(console),
+            negotiated: false,
+            state_in,
+        };
+        Ok((process, agent))
+    }
+
+    async fn negotiate(&mut self) -> Result<(), VmError> {
+        if !self.negotiated {
+            self.qmp.negotiate().await?;
+            self.negotiated = true;
+        }
+        Ok(())
+    }
+
+    /// Lets the guest run.
+    pub(super) async fn resume(&mut self) -> Result<(), VmError> {
+        self.negotiate().await?;
+        self.qmp.execute("cont", json!({})).await.map(drop)
+    }
+
+    /// Loads the device state that the process was started with, and lets the guest run.
+    pub(super) async fn load_state(&mut self) -> Result<(), VmError> {
+        self.negotiate().await?;
+        let state = self
+            .state_in
+            .expect("only a guest started with a state is resumed from it");
+        self.qmp
+            .execute("migrate-incoming", json!({"uri": format!("fd:{state}")}))
+            .await?;
+        self.qmp.migrated().await?;
+        self.qmp.execute("cont", json!({})).await.map(drop)
+    }
+
+    /// Stops the guest and writes its device state to the new file `path`.
+    pub(super) async fn save_state(&mut self, path: &Path) -> Result<(), VmError> {
+        let state = std::fs::File::create_new(path).map_err(VmError::io("create", path))?;
+        self.qmp.execute("stop", json!({})).await?;
+        self.qmp.give("state", &state).await?;
+        self.qmp
+            .execute("migrate", json!({"uri": "fd:state"}))
+            .await?;
+        self.qmp.migrated().await
+    }
+
+    /// Ends the process in order, so that all it wrote is written.
+    pub(super) async fn quit(&mut self) -> Result<(), VmError> {
+        self.qmp.execute("quit", json!({})).await?;
+        match self.wait(LAST_WORDS).await {
+            Exit::PoweredOff => Ok(()),
+            Exit::Killed => Err(failed("quit", "it did not end")),
+            Exit::VmmFailed(problem) => Err(failed("quit", &problem)),
+        }
+    }
+
+    /// Waits for the end, kills after `grace`, and says how it ended.
+    pub(super) async fn wait(&mut self, grace: Duration) -> Exit {
+        match timeout(grace, self.child.wait()).await {
+            Ok(Ok(status)) if status.success() => Exit::PoweredOff,
+            Ok(Ok(status)) => Exit::VmmFailed(format!(
+                "QEMU ended with {status}: {}",
+                self.messages.whole().await
+            )),
+            Ok(Err(error)) => Exit::VmmFailed(error.to_string()),
+            Err(_) => match self.child.kill().await {
+                Ok(()) => Exit::Killed,
+                Err(error) => Exit::VmmFailed(error.to_string()),
+            },
+        }
+    }
+
+    /// A guest that did not answer in time: with what its console says.
+    pub(super) fn silent(&self, doing: &str, limit: Duration) -> VmError {
+        VmError::Silent {
+            doing: doing.into(),
+            limit,
+            console: self.console.text(),
+        }
+    }
+
+    /// Puts the last words of QEMU and of the guest to an error, if QEMU has ended.
+    pub(super) async fn explain(&mut self, error: VmError) -> VmError {
+        let Ok(Ok(status)) = timeout(LAST_WORDS, self.child.wait()).await else {
+            return error;
+        };
+        let (words, console) = (self.messages.whole().await, self.console.whole().await);
+        let problem = format!(
+            "QEMU ended with {status}, saying {words:?}; the guest's console ends with {console:?}"
+        );
+        failed(&error.to_string(), &problem)
+    }
+}
+
+/// The last words of something that may say more than anybody wants to keep.
+#[derive(Debug)]
+struct Tail {
+    text: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Tail {
+    /// Reads `stream` to its end and keeps the last of it.
+    fn of(mut stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
+        let text = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&text);
+        let reader = tokio::spawn(async move {
+            let mut buffer = [0; 1024];
+            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+                let mut kept = kept.lock().expect("no holder panics");
+                kept.extend_from_slice(&buffer[..count]);
+                let excess = kept.len().saturating_sub(LAST_BYTES);
+                kept.drain(..excess);
+            }
+        });
+        Self { text, reader }
+    }
+
+    /// What is there by now.
+    fn text(&self) -> String {
+        let text = self.text.lock().expect("no holder panics");
+        String::from_utf8_lossy(&text).trim().to_owned()
+    }
+
+    /// What is there at the end of the stream, which is close by: its process has ended.
+    async fn whole(&mut self) -> String {
+        drop(timeout(LAST_WORDS, &mut self.reader).await);
+        self.text()
+    }
+}
+
+fn failed(doing: &str, problem: &str) -> VmError {
+    VmError::Vmm {
+        doing: doing.into(),
+        problem: problem.into(),
+    }
+}
+
+/// A connected pair of sockets: ours, and one to pass on.
+fn pair() -> Result<(UnixStream, OwnedFd), VmError> {
+    let make = || -> std::io::Result<_> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        ours.set_nonblocking(true)?;
+        Ok((UnixStream::from_std(ours)?, theirs.into()))
+    };
+    make().map_err(VmError::io("create", "a pair of sockets".as_ref()))
+}
+
+/// Lets the jail's user into the slot, and makes a bake's files its own.
+fn give_slot_to(user: Option<u32>, start: &Start, slot: &Slot) -> Result<(), VmError> {
+    if let Memory::New(path) = &start.memory {
+        std::fs::File::create_new(path).map_err(VmError::io("create", path))?;
+    }
+    if user.is_none() {
+        return Ok(());
+    }
+    let give = |path: &Path| {
+        std::os::unix::fs::chown(path, user, user).map_err(VmError::io("change the owner of", path))
+    };
+    give(slot.dir())?;
+    if let Memory::New(path) | Memory::Own(path) = &start.memory {
+        give(path)?;
+    }
+    if let Disk::Own(path) = &start.disk {
+        give(path)?;
+    }
+    Ok(())
+}
+
+/// Takes a baked file back from the jail's user and write permission from everybody.
+pub(super) fn make_read_only(path: &Path) -> Result<(), VmError> {
+    let own = nix::unistd::Uid::effective();
+    if own.is_root() {
+        std::os::unix::fs::chown(path, Some(0), Some(0)).map_err(VmError::io("take back", path))?;
+    }
+    let read_only = std::fs::Permissions::from_mode(0o444);
+    std::fs::set_permissions(path, read_only).map_err(VmError::io("protect", path))
+}
