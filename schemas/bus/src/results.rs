@@ -126,7 +126,7 @@ pub async fn fetch(
     }
 }
 
-/// Waits for the result of a job, which it may have already. Waits forever for a job that nobody runs.
+/// Waits for the result of a job, which it may have already. Waits forever for a job that nobody runs, and while the server is away.
 pub async fn wait(
     client: &Client,
     jetstream: &Context,
@@ -143,9 +143,6 @@ pub async fn wait(
                 source,
             })?;
     // One connection carries both in order, so the server knows the subscription before it looks.
-    if let Some(result) = fetch(jetstream, tenant, job_id).await? {
-        return Ok(result);
-    }
     hear_or_look(&mut heard, &subject, jetstream, tenant, job_id).await
 }
 
@@ -156,7 +153,7 @@ async fn hear_or_look(
     tenant: &Token,
     job_id: &Token,
 ) -> Result<JobResult, ResultsError> {
-    let mut look = tokio::time::interval_at(tokio::time::Instant::now() + LOOK_EVERY, LOOK_EVERY);
+    let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
@@ -164,6 +161,7 @@ async fn hear_or_look(
             _ = look.tick() => match fetch(jetstream, tenant, job_id).await {
                 Ok(Some(result)) => return Ok(result),
                 Ok(None) => {}
+                Err(error @ ResultsError::Read { .. }) => return Err(error),
                 // The server is away for a moment, and the connection comes back by itself.
                 Err(error) => warn!(error = %Causes(&error), "no look at the results"),
             },

@@ -14,6 +14,9 @@ use tracing_subscriber::{fmt as layer, layer::SubscriberExt, util::SubscriberIni
 /// Our own events, and only the complaints of the libraries.
 pub const DEFAULT_FILTER: &str = "info,async_nats=warn,aws=warn,hyper=warn,rustls=warn";
 
+/// Complaints only: for a command line, whose standard error a person reads.
+pub const QUIET_FILTER: &str = "warn,async_nats=error";
+
 /// What a line of the log looks like.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -38,7 +41,12 @@ pub enum TelemetryError {
 
 /// Starts the log of this process. `service` stands in its first line, and in no other.
 pub fn start(service: &str, format: Format) -> Result<(), TelemetryError> {
-    let registry = tracing_subscriber::registry().with(filter()?);
+    start_filtered(service, format, DEFAULT_FILTER)
+}
+
+/// The same with another filter for where `RUST_LOG` is not set.
+pub fn start_filtered(service: &str, format: Format, default: &str) -> Result<(), TelemetryError> {
+    let registry = tracing_subscriber::registry().with(filter(default)?);
     let colours = std::io::stderr().is_terminal();
     let human = || {
         layer::layer()
@@ -76,9 +84,9 @@ impl fmt::Display for Causes<'_> {
     }
 }
 
-fn filter() -> Result<EnvFilter, TelemetryError> {
+fn filter(default: &str) -> Result<EnvFilter, TelemetryError> {
     if std::env::var_os(EnvFilter::DEFAULT_ENV).is_none() {
-        return Ok(EnvFilter::new(DEFAULT_FILTER));
+        return Ok(EnvFilter::new(default));
     }
     EnvFilter::try_from_default_env().map_err(TelemetryError::Filter)
 }

@@ -4,11 +4,11 @@
 //! | header | meaning |
 //! | --- | --- |
 //! | `Attempt` | the attempt, from 1 |
-//! | `Step` | the step; absent on the last chunk |
+//! | `Step` | the step; absent where none wrote it |
 //! | `Stream` | `stdout`, `stderr` or `system` |
 //! | `Seq` | place among the chunks of this attempt, from 1; a gap is a lost chunk |
 //! | `Time` | when the bytes were read, RFC 3339 |
-//! | `Eof` | `true` on the last chunk of an attempt, which has no bytes of its own |
+//! | `Eof` | `true` on the last chunk of an attempt, which may have no bytes |
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,0 +1,284 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use bus::nats::{DEFAULT_URL, Login, NatsConfig};
+use bus::objects::{Buckets, ObjectsConfig};
+use clap::{Parser, Subcommand};
+use schemas::{EnvName, JobSubject, Priority, Token, Trust};
+
+/// Hermetic builds in forked microVMs.
+#[derive(Debug, Parser)]
+#[command(name = "sourdough", version)]
+pub(crate) struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build what is committed in a directory.
+    ///
+    /// Packs the tree of HEAD, uploads it under its digest and publishes a job. What is not committed is not built.
+    Submit(Submit),
+}
+
+/// Build what is committed in a directory.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Submit {
+    /// The directory: a git repository, or a folder inside one, which is then the whole source tree.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// The environment to build in.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) environment: Token,
+
+    /// A shell command, as "make build"; with a name, as "test: npm test". Repeat for more; they run in order.
+    #[arg(
+        long = "step",
+        value_name = "[NAME: ]COMMAND",
+        default_value = "make build"
+    )]
+    pub(crate) steps: Vec<Named>,
+
+    /// Files to read out afterwards, as "dist/**"; with a name, as "dist: dist/**". No match is a failure. Repeat for more.
+    #[arg(long = "artifact", value_name = "[NAME: ]GLOB")]
+    pub(crate) artifacts: Vec<Named>,
+
+    /// A variable for every step.
+    #[arg(long = "env", value_name = "NAME=VALUE")]
+    pub(crate) env: Vec<Pair<EnvName>>,
+
+    /// A note of your own, kept with the job.
+    #[arg(long = "label", value_name = "NAME=VALUE")]
+    pub(crate) labels: Vec<Pair<String>>,
+
+    /// Seconds that all steps together may take.
+    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
+    pub(crate) timeout: u32,
+
+    /// Follow the log, and exit as the build did.
+    #[arg(long)]
+    pub(crate) wait: bool,
+
+    /// Print the result as JSON on standard output, and the log on standard error. Implies --wait.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) queue: Queue,
+
+    #[command(flatten)]
+    pub(crate) servers: Servers,
+}
+
+/// Where in the queue the job goes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Queue {
+    /// Whose job it is.
+    #[arg(
+        long,
+        env = "SOURDOUGH_TENANT",
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    tenant: Token,
+
+    /// How far the source's author is trusted: trusted or untrusted.
+    #[arg(
+        long,
+        env = "SOURDOUGH_TRUST",
+        default_value = "untrusted",
+        value_name = "TRUST"
+    )]
+    trust: Trust,
+
+    /// The set of workers.
+    #[arg(
+        long,
+        env = "SOURDOUGH_POOL",
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    pool: Token,
+
+    /// 0 (first) to 9.
+    #[arg(long, default_value_t = Priority::default(), value_name = "DIGIT")]
+    priority: Priority,
+}
+
+/// Where the servers are.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Servers {
+    /// The NATS server.
+    #[arg(long, env = "SOURDOUGH_NATS_URL", default_value = DEFAULT_URL, hide_env_values = true, value_name = "URL")]
+    nats: String,
+
+    /// A file with the seed of our nkey.
+    #[arg(
+        long,
+        env = "SOURDOUGH_NATS_NKEY_FILE",
+        value_name = "FILE",
+        conflicts_with = "nats_credentials"
+    )]
+    nats_nkey: Option<PathBuf>,
+
+    /// A file with our NATS credentials.
+    #[arg(long, env = "SOURDOUGH_NATS_CREDENTIALS_FILE", value_name = "FILE")]
+    nats_credentials: Option<PathBuf>,
+
+    /// What our NATS inboxes start with.
+    #[arg(long, env = "SOURDOUGH_NATS_INBOX_PREFIX", value_name = "PREFIX")]
+    nats_inbox_prefix: Option<String>,
+
+    /// The S3 server; Amazon's where none is given. Credentials and region come from AWS_* or a profile.
+    #[arg(long, env = "AWS_ENDPOINT_URL_S3", value_name = "URL")]
+    s3_endpoint: Option<String>,
+
+    /// The bucket for sources.
+    #[arg(
+        long,
+        env = "SOURDOUGH_SOURCE_BUCKET",
+        default_value = "build-sources",
+        value_name = "NAME"
+    )]
+    source_bucket: String,
+}
+
+/// `[NAME: ]REST`. A colon and a space: a shell command may well start with `NAME=`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Named {
+    /// The name, where one is given.
+    pub(crate) name: Option<Token>,
+    /// What is named.
+    pub(crate) rest: String,
+}
+
+/// `NAME=VALUE`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Pair<N> {
+    /// What stands before the first `=`.
+    pub(crate) name: N,
+    /// What stands after it.
+    pub(crate) value: String,
+}
+
+impl Queue {
+    /// The subject that the job is published to.
+    pub(crate) fn subject(&self) -> JobSubject {
+        JobSubject {
+            pool: self.pool.clone(),
+            trust: self.trust,
+            priority: self.priority,
+            tenant: self.tenant.clone(),
+        }
+    }
+}
+
+impl Servers {
+    /// How to reach NATS.
+    pub(crate) fn nats(&self) -> NatsConfig {
+        let nkey = self.nats_nkey.clone().map(Login::NkeyFile);
+        let credentials = self.nats_credentials.clone().map(Login::CredentialsFile);
+        NatsConfig {
+            url: self.nats.clone(),
+            login: nkey.or(credentials),
+            inbox_prefix: self.nats_inbox_prefix.clone(),
+        }
+    }
+
+    /// How to reach S3.
+    pub(crate) fn objects(&self) -> ObjectsConfig {
+        let buckets = Buckets {
+            sources: self.source_bucket.clone(),
+            ..Buckets::default()
+        };
+        ObjectsConfig {
+            endpoint: self.s3_endpoint.clone(),
+            buckets,
+            ..ObjectsConfig::default()
+        }
+    }
+}
+
+impl FromStr for Named {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let named = text
+            .split_once(": ")
+            .and_then(|(name, rest)| Some((Token::parse(name).ok()?, rest)));
+        Ok(match named {
+            Some((name, rest)) => Self {
+                name: Some(name),
+                rest: rest.trim().to_owned(),
+            },
+            None => Self {
+                name: None,
+                rest: text.to_owned(),
+            },
+        })
+    }
+}
+
+impl<N: FromStr<Err: std::fmt::Display>> FromStr for Pair<N> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
+        let name = name.parse().map_err(|error: N::Err| error.to_string())?;
+        Ok(Self {
+            name,
+            value: value.to_owned(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    fn named(text: &str) -> (Option<String>, String) {
+        let Ok(named) = text.parse::<Named>();
+        (named.name.map(|name| name.to_string()), named.rest)
+    }
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_name_ends_in_a_colon_and_a_space() {
+        assert_eq!(named("make build"), (None, "make build".to_owned()));
+        assert_eq!(
+            named("test: npm test"),
+            (Some("test".to_owned()), "npm test".to_owned())
+        );
+        assert_eq!(named("CC=clang make"), (None, "CC=clang make".to_owned()));
+        assert_eq!(named("echo a: b"), (None, "echo a: b".to_owned()));
+        assert_eq!(named("dist:**"), (None, "dist:**".to_owned()));
+    }
+
+    #[test]
+    fn a_value_may_hold_an_equals_sign() {
+        let pair: Pair<EnvName> = "A=b=c".parse().unwrap();
+        assert_eq!((pair.name.as_str(), pair.value.as_str()), ("A", "b=c"));
+        assert!("A".parse::<Pair<EnvName>>().is_err());
+        assert!("1A=b".parse::<Pair<EnvName>>().is_err());
+    }
+
+    #[test]
+    fn without_a_step_the_project_is_built_with_make() {
+        let args =
+            Args::try_parse_from(["sourdough", "submit", "--environment", "widget"]).unwrap();
+        let Command::Submit(submit) = args.command;
+        assert_eq!(submit.steps, ["make build".parse().unwrap()]);
+    }
+}

@@ -1,0 +1,298 @@
+//! What is committed: the tree of HEAD below a directory, and its bytes, as git stores them. No attribute and no filter is applied, so
+//! the tree is the same on every machine.
+
+use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+
+use schemas::{TextError, TreePath};
+
+/// A directory, at its last commit.
+#[derive(Debug)]
+pub(crate) struct Head {
+    /// The directory.
+    dir: PathBuf,
+    /// What git calls the tree that the directory is at that commit.
+    tree: String,
+    /// When the commit was made, in seconds since 1970.
+    pub(crate) time: u64,
+}
+
+/// One file of a tree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Where it is.
+    pub(crate) path: TreePath,
+    /// What it is.
+    pub(crate) kind: EntryKind,
+    /// The id of its bytes.
+    pub(crate) id: String,
+}
+
+/// What a file of a tree is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    /// A file.
+    File,
+    /// A file that can be run.
+    Executable,
+    /// A symbolic link; its bytes are the target.
+    Symlink,
+}
+
+/// Why the tree cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GitError {
+    /// There is no git here.
+    #[error("run git")]
+    Run(#[source] io::Error),
+    /// git refuses.
+    #[error("git {command} in {}: {said}", dir.display())]
+    Refused {
+        /// What it was asked.
+        command: String,
+        /// Where.
+        dir: PathBuf,
+        /// Its own words.
+        said: String,
+    },
+    /// The tree holds another repository, which is not part of it.
+    #[error("{path} is a submodule: its files are not in the tree of HEAD")]
+    Submodule {
+        /// Where.
+        path: String,
+    },
+    /// A name that the build's machine could not take.
+    #[error("the name of the file {path:?}")]
+    Path {
+        /// The name.
+        path: String,
+        /// Why.
+        #[source]
+        source: TextError,
+    },
+    /// git said something that we do not understand.
+    #[error("git answered {said:?}")]
+    Answer {
+        /// What it said.
+        said: String,
+    },
+}
+
+impl Head {
+    /// Finds the last commit of the repository that `dir` is in.
+    pub(crate) fn of(dir: &Path) -> Result<Self, GitError> {
+        let prefix = line(dir, &["rev-parse", "--show-prefix"])?;
+        // `HEAD:` is the whole tree, `HEAD:a/b` the tree of a folder.
+        let tree = line(
+            dir,
+            &[
+                "rev-parse",
+                "--verify",
+                &format!("HEAD:{}", prefix.trim_end_matches('/')),
+            ],
+        )?;
+        let time = line(dir, &["log", "-1", "--format=%ct", "HEAD"])?;
+        let time = time.parse().map_err(|_| GitError::Answer { said: time })?;
+        Ok(Self {
+            dir: dir.to_owned(),
+            tree,
+            time,
+        })
+    }
+
+    /// Whether something in the directory is not committed.
+    pub(crate) fn has_changes(&self) -> Result<bool, GitError> {
+        Ok(!output(&self.dir, &["status", "--porcelain", "-z", "--", "."])?.is_empty())
+    }
+
+    /// Its files, sorted by the bytes of their paths.
+    pub(crate) fn entries(&self) -> Result<Vec<Entry>, GitError> {
+        let listing = output(
+            &self.dir,
+            &["ls-tree", "-r", "-z", "--full-tree", &self.tree],
+        )?;
+        let lines = listing
+            .split(|byte| *byte == 0)
+            .filter(|line| !line.is_empty());
+        let mut entries = lines.map(entry).collect::<Result<Vec<_>, _>>()?;
+        entries.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(entries)
+    }
+
+    /// Opens its bytes.
+    pub(crate) fn blobs(&self) -> Result<Blobs, GitError> {
+        let mut child = git(&self.dir, &["cat-file", "--batch"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::inherit())
+            .spawn()
+            .map_err(GitError::Run)?;
+        let ask = child
+            .stdin
+            .take()
+            .expect("its input is a pipe, as asked for above");
+        let answer = BufReader::new(
+            child
+                .stdout
+                .take()
+                .expect("its output is a pipe, as asked for above"),
+        );
+        Ok(Blobs { ask, answer, child })
+    }
+}
+
+/// The bytes of files, asked for one after another from one git process.
+#[derive(Debug)]
+pub(crate) struct Blobs {
+    ask: ChildStdin,
+    answer: BufReader<ChildStdout>,
+    child: Child,
+}
+
+impl Blobs {
+    /// Asks for a file: gives its size, and hands its bytes to `take`, which must read them all.
+    pub(crate) fn read<T, E: From<io::Error> + From<GitError>>(
+        &mut self,
+        id: &str,
+        take: impl FnOnce(u64, &mut dyn io::Read) -> Result<T, E>,
+    ) -> Result<T, E> {
+        writeln!(self.ask, "{id}")?;
+        self.ask.flush()?;
+        let mut header = String::new();
+        self.answer.read_line(&mut header)?;
+        let size = size_of_blob(&header).ok_or(GitError::Answer { said: header })?;
+        let taken = take(size, &mut self.answer.by_ref().take(size))?;
+        let mut end = [0];
+        self.answer.read_exact(&mut end)?;
+        Ok(taken)
+    }
+}
+
+impl Drop for Blobs {
+    fn drop(&mut self) {
+        // It only reads, and there is nobody left to tell.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The size in `<id> blob <size>`.
+fn size_of_blob(header: &str) -> Option<u64> {
+    let mut words = header.split_whitespace().skip(1);
+    if words.next()? != "blob" {
+        return None;
+    }
+    words.next()?.parse().ok()
+}
+
+/// Reads `<mode> <type> <id>\t<path>`.
+fn entry(line: &[u8]) -> Result<Entry, GitError> {
+    let line = String::from_utf8_lossy(line);
+    let not_understood = || GitError::Answer {
+        said: line.to_string(),
+    };
+    let (about, path) = line.split_once('\t').ok_or_else(not_understood)?;
+    let mut words = about.split(' ');
+    let (mode, id) = (
+        words.next().ok_or_else(not_understood)?,
+        words.nth(1).ok_or_else(not_understood)?,
+    );
+    let kind = match mode {
+        "100644" | "100664" => EntryKind::File,
+        "100755" => EntryKind::Executable,
+        "120000" => EntryKind::Symlink,
+        "160000" => {
+            return Err(GitError::Submodule {
+                path: path.to_owned(),
+            });
+        }
+        _ => return Err(not_understood()),
+    };
+    let path = tree_path(path)?;
+    Ok(Entry {
+        path,
+        kind,
+        id: id.to_owned(),
+    })
+}
+
+fn tree_path(path: &str) -> Result<TreePath, GitError> {
+    let refuse = |source| GitError::Path {
+        path: path.to_owned(),
+        source,
+    };
+    if path.contains(char::REPLACEMENT_CHARACTER) {
+        return Err(GitError::Answer {
+            said: format!("a file name that is not UTF-8: {path}"),
+        });
+    }
+    TreePath::parse(path).map_err(refuse)
+}
+
+/// What git prints, without the end of the line.
+fn line(dir: &Path, command: &[&str]) -> Result<String, GitError> {
+    let bytes = output(dir, command)?;
+    Ok(String::from_utf8_lossy(&bytes)
+        .trim_end_matches('\n')
+        .to_owned())
+}
+
+fn output(dir: &Path, command: &[&str]) -> Result<Vec<u8>, GitError> {
+    let output = git(dir, command)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(GitError::Run)?;
+    if output.status.success() {
+        return Ok(output.stdout);
+    }
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    Err(GitError::Refused {
+        command: command.join(" "),
+        dir: dir.to_owned(),
+        said,
+    })
+}
+
+/// git as it is without a user's habits: no replaced objects, no lock for a mere look, English.
+fn git(dir: &Path, command: &[&str]) -> Command {
+    let mut git = Command::new("git");
+    git.arg("-C")
+        .arg(dir)
+        .arg("--no-replace-objects")
+        .args(command);
+    git.env("GIT_OPTIONAL_LOCKS", "0").env("LC_ALL", "C");
+    git
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_of_a_tree_is_read() {
+        let id = "a".repeat(40);
+        let read = |mode: &str, path: &str| entry(format!("{mode} blob {id}\t{path}").as_bytes());
+        assert_eq!(read("100755", "a/run").unwrap().kind, EntryKind::Executable);
+        assert_eq!(read("120000", "a/link").unwrap().kind, EntryKind::Symlink);
+        assert_eq!(read("100644", "a b\nc").unwrap().path.as_str(), "a b\nc");
+    }
+
+    #[test]
+    fn a_submodule_is_refused_by_name() {
+        let line = format!("160000 commit {}\tvendor/lib", "a".repeat(40));
+        let error = entry(line.as_bytes()).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "vendor/lib is a submodule: its files are not in the tree of HEAD"
+        );
+    }
+
+    #[test]
+    fn a_missing_object_has_no_size() {
+        assert_eq!(size_of_blob("abc blob 12\n"), Some(12));
+        assert_eq!(size_of_blob("abc missing\n"), None);
+        assert_eq!(size_of_blob("abc tree 12\n"), None);
+        assert_eq!(size_of_blob(""), None);
+    }
+}

@@ -1,0 +1,130 @@
+//! The job that the command line describes.
+
+use schemas::job::{ArchiveSource, Artifact, EnvironmentName, Job, JobSchema, Source, Timeouts};
+use schemas::step::{Command, Step};
+use schemas::{FieldError, Glob, Token};
+use uuid::Uuid;
+
+use crate::args::{Named, Submit};
+
+/// Makes the job, and refuses it here if a worker would.
+pub(crate) fn job(submit: &Submit, source: ArchiveSource) -> Result<Job, FieldError> {
+    let job = Job {
+        schema: JobSchema,
+        id: Uuid::now_v7(),
+        source: Source::Archive(source),
+        environment: EnvironmentName {
+            name: submit.environment.clone(),
+        },
+        steps: steps(&submit.steps, submit.timeout),
+        env: submit
+            .env
+            .iter()
+            .map(|pair| (pair.name.clone(), pair.value.clone()))
+            .collect(),
+        timeouts: Timeouts {
+            run_s: submit.timeout,
+            ..Timeouts::default()
+        },
+        artifacts: artifacts(&submit.artifacts)?,
+        labels: submit
+            .labels
+            .iter()
+            .map(|pair| (pair.name.clone(), pair.value.clone()))
+            .collect(),
+    };
+    job.check()?;
+    Ok(job)
+}
+
+/// Each step may take as long as all together.
+fn steps(steps: &[Named], timeout_s: u32) -> Vec<Step> {
+    let step = |(index, step): (usize, &Named)| {
+        let name = name(step, "step", index);
+        Step {
+            timeout_s,
+            ..Step::new(name, Command::Sh(step.rest.clone()))
+        }
+    };
+    steps.iter().enumerate().map(step).collect()
+}
+
+fn artifacts(artifacts: &[Named]) -> Result<Vec<Artifact>, FieldError> {
+    let artifact = |(index, artifact): (usize, &Named)| {
+        let refuse = |error: schemas::TextError| {
+            FieldError::new(format!("artifacts[{index}].paths[0]"), error.to_string())
+        };
+        let glob = Glob::parse(artifact.rest.as_str()).map_err(refuse)?;
+        Ok(Artifact::new(name(artifact, "artifact", index), vec![glob]))
+    };
+    artifacts.iter().enumerate().map(artifact).collect()
+}
+
+/// The name that was given, else `step-1` and so on.
+fn name(named: &Named, word: &str, index: usize) -> Token {
+    let numbered =
+        || Token::parse(format!("{word}-{}", index + 1)).expect("a word, a hyphen and a number");
+    named.name.clone().unwrap_or_else(numbered)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+    use schemas::{ObjectUri, Sha256Digest};
+
+    use super::*;
+    use crate::args::{self, Args};
+
+    fn job_of(flags: &[&str]) -> Result<Job, FieldError> {
+        let args = Args::try_parse_from(
+            [&["sourdough", "submit", "--environment", "widget"], flags].concat(),
+        )
+        .unwrap();
+        let args::Command::Submit(submit) = args.command;
+        let digest = Sha256Digest::of(b"").into();
+        job(
+            &submit,
+            ArchiveSource {
+                uri: ObjectUri::new("build-sources", "acme/x").unwrap(),
+                digest,
+            },
+        )
+    }
+
+    #[test]
+    fn flags_become_the_fields_of_a_job() {
+        let job = job_of(&[
+            "--step",
+            "make",
+            "--step",
+            "test: make test",
+            "--artifact",
+            "dist/**",
+            "--env",
+            "CI=true",
+            "--timeout",
+            "60",
+        ]);
+        let job = serde_json::to_value(job.unwrap()).unwrap();
+        assert_eq!(job["steps"][0]["name"], "step-1");
+        assert_eq!(job["steps"][1]["name"], "test");
+        assert_eq!(job["steps"][1]["sh"], "make test");
+        assert_eq!(job["steps"][1]["timeout_s"], 60);
+        assert_eq!(job["timeouts"]["run_s"], 60);
+        assert_eq!(job["artifacts"][0]["name"], "artifact-1");
+        assert_eq!(job["env"]["CI"], "true");
+        Job::parse(job.to_string().as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn what_a_worker_would_refuse_is_refused_before_it_is_published() {
+        assert_eq!(
+            job_of(&["--artifact", "../x"]).unwrap_err().to_string(),
+            "artifacts[0].paths[0]: must not leave the source tree, is \"../x\""
+        );
+        assert_eq!(
+            job_of(&["--timeout", "0"]).unwrap_err().to_string(),
+            "steps[0].timeout_s: must be between 1 and 86400, is 0"
+        );
+    }
+}

@@ -1,0 +1,160 @@
+//! Packing real repositories.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::*;
+
+/// A repository with one commit, made at a fixed time.
+fn repository() -> TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |path: &str| dir.path().join(path);
+    fs::create_dir_all(at("web/src")).unwrap();
+    fs::write(at("web/src/app.js"), "app\n").unwrap();
+    fs::write(at("web-index"), "index\n").unwrap();
+    fs::write(at("run.sh"), "#!/bin/sh\n").unwrap();
+    fs::set_permissions(at("run.sh"), fs::Permissions::from_mode(0o775)).unwrap();
+    fs::write(at(".gitattributes"), "*.js text eol=crlf export-ignore\n").unwrap();
+    fs::write(at("a".repeat(120).as_str()), "long name\n").unwrap();
+    symlink("./src//app.js", at("web/link")).unwrap();
+    git(dir.path(), &["init", "-q"]);
+    commit(dir.path());
+    dir
+}
+
+fn commit(dir: &Path) {
+    git(dir, &["add", "-A"]);
+    git(
+        dir,
+        &[
+            "-c",
+            "user.name=a",
+            "-c",
+            "user.email=a@example.com",
+            "commit",
+            "-q",
+            "-m",
+            "c",
+        ],
+    );
+}
+
+fn git(dir: &Path, command: &[&str]) {
+    let mut git = Command::new("git");
+    git.arg("-C").arg(dir).args(command);
+    git.env("GIT_AUTHOR_DATE", "1700000000 +0000")
+        .env("GIT_COMMITTER_DATE", "1700000000 +0000");
+    assert!(git.status().unwrap().success(), "git {command:?}");
+}
+
+/// Path to type, mode and content (or target), in the order of the archive.
+fn listing(packed: Packed) -> Vec<(String, EntryType, u32, String)> {
+    let mut archive = tar::Archive::new(zstd::Decoder::new(packed.file).unwrap());
+    let entries = archive.entries().unwrap().map(|entry| {
+        let mut entry = entry.unwrap();
+        let header = entry.header();
+        assert_eq!(
+            (
+                header.uid().unwrap(),
+                header.gid().unwrap(),
+                header.mtime().unwrap()
+            ),
+            (0, 0, 1_700_000_000)
+        );
+        let (entry_type, mode) = (header.entry_type(), header.mode().unwrap());
+        let path = entry.path().unwrap().to_str().unwrap().to_owned();
+        let mut content = String::new();
+        entry.read_to_string(&mut content).unwrap();
+        let target = entry
+            .link_name_bytes()
+            .map(|target| String::from_utf8(target.into_owned()).unwrap());
+        (path, entry_type, mode, target.unwrap_or(content))
+    });
+    entries.collect()
+}
+
+#[test]
+fn the_archive_holds_what_is_committed_sorted_and_as_git_stores_it() {
+    let dir = repository();
+    fs::write(dir.path().join("run.sh"), "changed\n").unwrap();
+    fs::write(dir.path().join("untracked"), "x").unwrap();
+    let listing = listing(pack(&Head::of(dir.path()).unwrap()).unwrap());
+    let (file, link) = (EntryType::Regular, EntryType::Symlink);
+    let expected = [
+        (
+            ".gitattributes",
+            file,
+            0o644,
+            "*.js text eol=crlf export-ignore\n",
+        ),
+        (&"a".repeat(120), file, 0o644, "long name\n"),
+        ("run.sh", file, 0o755, "#!/bin/sh\n"),
+        ("web-index", file, 0o644, "index\n"),
+        ("web/link", link, 0o777, "./src//app.js"),
+        ("web/src/app.js", file, 0o644, "app\n"),
+    ];
+    let expected: Vec<_> = expected
+        .map(|(path, kind, mode, text)| (path.to_owned(), kind, mode, text.to_owned()))
+        .into();
+    assert_eq!(listing, expected);
+}
+
+#[test]
+fn two_copies_of_a_repository_give_the_same_bytes() {
+    let digests = [repository(), repository()]
+        .map(|dir| pack(&Head::of(dir.path()).unwrap()).unwrap().digest);
+    assert_eq!(digests[0], digests[1]);
+}
+
+#[test]
+fn the_digest_is_that_of_the_file() {
+    let dir = repository();
+    let mut packed = pack(&Head::of(dir.path()).unwrap()).unwrap();
+    let mut bytes = Vec::new();
+    packed.file.read_to_end(&mut bytes).unwrap();
+    assert_eq!(Sha256Digest::of(&bytes), packed.digest);
+    assert_eq!(bytes.len() as u64, packed.size_bytes);
+}
+
+#[test]
+fn a_folder_of_a_repository_is_a_tree_of_its_own() {
+    let dir = repository();
+    let listing: BTreeMap<_, _> =
+        listing(pack(&Head::of(&dir.path().join("web")).unwrap()).unwrap())
+            .into_iter()
+            .map(|(path, _, _, text)| (path, text))
+            .collect();
+    assert_eq!(listing.keys().collect::<Vec<_>>(), ["link", "src/app.js"]);
+}
+
+#[test]
+fn changes_that_are_not_committed_are_noticed_in_the_folder_they_are_in() {
+    let dir = repository();
+    assert!(!Head::of(dir.path()).unwrap().has_changes().unwrap());
+    fs::write(dir.path().join("run.sh"), "changed\n").unwrap();
+    assert!(Head::of(dir.path()).unwrap().has_changes().unwrap());
+    assert!(
+        !Head::of(&dir.path().join("web"))
+            .unwrap()
+            .has_changes()
+            .unwrap()
+    );
+}
+
+#[test]
+fn a_directory_without_a_commit_is_refused_with_gits_own_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let error = Head::of(dir.path()).unwrap_err().to_string();
+    assert!(error.contains("not a git repository"), "{error}");
+    git(dir.path(), &["init", "-q"]);
+    assert!(matches!(
+        Head::of(dir.path()).unwrap_err(),
+        GitError::Refused { .. }
+    ));
+}
