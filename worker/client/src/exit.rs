@@ -55,7 +55,7 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
 pub(crate) fn trouble(error: &anyhow::Error) -> ExitCode {
     eprintln!("sourdough: {}", Causes(error.as_ref()));
     // Only the job itself: a result that cannot be read holds such an error too, as a cause.
-    if error.is::<FieldError>() { INVALID.into() } else { ERROR.into() }
+    if error.is::<FieldError>() {
         INVALID.into()
     } else {
         ERROR.into()
