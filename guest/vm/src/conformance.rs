@@ -122,6 +122,7 @@ static CASES: &[Case] = cases! {
     Nothing files::not_read, "what is no regular file below the tree is not read";
     Nothing files::large, "eight mebibytes go in whole";
     Nothing tunnels::round_trip, "a connection to the proxy port reaches the host and back";
+    Nothing tunnels::hung_up, "what the host says before it hangs up arrives";
     Nothing tunnels::closed, "the proxy port closes with its owner";
     Nothing forks::disk, "a fork finds the disk as it was frozen";
     Nothing forks::memory, "a fork finds the memory as it was frozen";

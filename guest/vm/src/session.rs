@@ -7,7 +7,7 @@
 //! What always holds: a frame that breaks the protocol ends the session with the reason, for all channels at once.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -21,6 +21,10 @@ pub const MAX_CHANNELS: usize = 256;
 
 /// Consumed bytes that are worth a credit frame: a quarter of the window, so the sender always has room for one frame.
 const CREDIT_STEP: u32 = WINDOW / 4;
+
+/// Most frames that may wait to be written when the guest makes the host add one: some megabytes. What the host says of its
+/// own accord is bounded by the windows; its refusals are not, and a guest could ask for them and read none.
+const MAX_UNREAD: usize = 64 * 1024;
 
 /// Why a session, or one of its channels, is of no more use.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -64,6 +68,8 @@ pub struct Session {
 #[derive(Debug)]
 struct Shared {
     outgoing: mpsc::UnboundedSender<Frame>,
+    /// Frames in `outgoing`.
+    unread: AtomicUsize,
     channels: Mutex<HashMap<u32, Entry>>,
     tunnels: Mutex<Option<mpsc::Sender<Channel>>>,
     next_id: AtomicU32,
@@ -77,6 +83,8 @@ struct Entry {
     /// Bytes received and not yet consumed, and those consumed but not yet credited.
     owed: Arc<AtomicU32>,
     window: Arc<Semaphore>,
+    /// The guest has said that it says no more.
+    closed: bool,
 }
 
 impl Session {
@@ -98,6 +106,7 @@ impl Session {
         let (outgoing, queue) = mpsc::unbounded_channel();
         let shared = Arc::new(Shared {
             outgoing,
+            unread: AtomicUsize::new(0),
             channels: Mutex::default(),
             tunnels: Mutex::default(),
             next_id: AtomicU32::new(1),
@@ -168,6 +177,7 @@ impl Shared {
             incoming: sender,
             owed: Arc::default(),
             window: Arc::new(Semaphore::new(WINDOW as usize)),
+            closed: false,
         };
         let sender = Sender {
             id,
@@ -187,6 +197,7 @@ impl Shared {
     }
 
     fn send(&self, frame: Frame) -> Result<(), SessionError> {
+        self.unread.fetch_add(1, Ordering::Relaxed);
         self.outgoing.send(frame).map_err(|_| self.reason())
     }
 
@@ -216,10 +227,7 @@ impl Shared {
             Kind::Open => self.open_tunnel(&frame),
             Kind::Message | Kind::Data => self.deliver(frame),
             Kind::Credit => self.credit(&frame),
-            Kind::Close => {
-                self.forward(frame);
-                Ok(())
-            }
+            Kind::Close => self.close_incoming(frame),
             Kind::Reset => {
                 let entry = lock(&self.channels).remove(&frame.channel);
                 if let Some(entry) = entry {
@@ -252,34 +260,51 @@ impl Shared {
             Some(_) | None => false,
         };
         if accepted {
-            Ok(())
-        } else {
-            self.send(Frame::reset(id, "no tunnels now"))
+            return Ok(());
         }
+        if self.unread.load(Ordering::Relaxed) > MAX_UNREAD {
+            let text = "it asks for tunnels and reads no answer";
+            return Err(SessionError::Protocol(text.into()));
+        }
+        self.send(Frame::reset(id, "no tunnels now"))
     }
 
     fn deliver(&self, frame: Frame) -> Result<(), SessionError> {
         let cost = frame.window_cost();
         let id = frame.channel;
-        let owed = lock(&self.channels)
-            .get(&id)
-            .map(|entry| Arc::clone(&entry.owed));
+        let channels = lock(&self.channels);
         // A channel that this side has given up: its last frames may still be on the way.
-        let Some(owed) = owed else { return Ok(()) };
-        if owed.fetch_add(cost, Ordering::AcqRel) + cost > WINDOW {
+        let Some(entry) = channels.get(&id) else {
+            return Ok(());
+        };
+        if entry.closed || cost == 0 {
+            let text = format!("an empty frame, or one after the last, on channel {id}");
+            return Err(SessionError::Protocol(text));
+        }
+        if entry.owed.fetch_add(cost, Ordering::AcqRel) + cost > WINDOW {
             return Err(SessionError::Protocol(format!(
                 "channel {id} overran its window"
             )));
         }
-        self.forward(frame);
+        // The receiver may be gone already; its drop tells the agent.
+        drop(entry.incoming.send(frame));
         Ok(())
     }
 
-    fn forward(&self, frame: Frame) {
-        if let Some(entry) = lock(&self.channels).get(&frame.channel) {
-            // The receiver may be gone already; its drop tells the agent.
-            drop(entry.incoming.send(frame));
+    /// Passes the end of what the guest says on. Only once: it takes no window, so nothing else bounds how often it comes.
+    fn close_incoming(&self, frame: Frame) -> Result<(), SessionError> {
+        let mut channels = lock(&self.channels);
+        let Some(entry) = channels.get_mut(&frame.channel) else {
+            return Ok(());
+        };
+        if entry.closed {
+            let text = format!("channel {} was closed twice", frame.channel);
+            return Err(SessionError::Protocol(text));
         }
+        entry.closed = true;
+        // As above.
+        drop(entry.incoming.send(frame));
+        Ok(())
     }
 
     fn credit(&self, frame: &Frame) -> Result<(), SessionError> {
@@ -510,6 +535,7 @@ async fn write_frames(
     while let Some(frame) = queue.recv().await {
         bytes.clear();
         frame.encode(&mut bytes);
+        shared.unread.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = writer.write_all(&bytes).await {
             shared.finish(SessionError::Ended(error.to_string()));
             return;
@@ -621,6 +647,46 @@ mod tests {
             .await;
         assert_eq!(guest.next().await.kind, Kind::Reset);
         session.channel(&Open::Sync).expect("the session goes on");
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_goes_on_after_its_last_frame_is_cut_off() {
+        for kind in [Kind::Close, Kind::Data] {
+            let (session, mut guest) = session().await;
+            let _channel = session.channel(&Open::Sync).unwrap();
+            let id = guest.next().await.channel;
+            guest.say(Frame::empty(Kind::Close, id)).await;
+            guest.say(Frame::empty(kind, id)).await;
+            assert!(matches!(session.ended().await, SessionError::Protocol(_)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_sends_empty_frames_is_cut_off() {
+        let (session, mut guest) = session().await;
+        let _channel = session.channel(&Open::Sync).unwrap();
+        let id = guest.next().await.channel;
+        guest.say(Frame::empty(Kind::Message, id)).await;
+        assert!(matches!(session.ended().await, SessionError::Protocol(_)));
+    }
+
+    #[tokio::test]
+    async fn a_guest_that_asks_for_refusals_and_reads_none_is_cut_off() {
+        let (session, mut guest) = session().await;
+        let asking = async {
+            for id in FIRST_GUEST_CHANNEL.. {
+                let mut bytes = Vec::new();
+                Frame::value(Kind::Open, id, &Open::Tunnel).encode(&mut bytes);
+                if guest.stream.write_all(&bytes).await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            reason = session.ended() => assert!(matches!(reason, SessionError::Protocol(_))),
+            () = asking => {}
+        }
+        assert!(matches!(session.ended().await, SessionError::Protocol(_)));
     }
 
     #[tokio::test]

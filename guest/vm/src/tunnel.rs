@@ -3,7 +3,8 @@
 //! A pair of tasks pumps between the channel and one end of an in-memory pipe; whoever serves the connection holds the
 //! other end and needs to know nothing of frames.
 //!
-//! What always holds: a half-close travels both ways, and a dropped [`Tunnel`] resets the guest's connection.
+//! What always holds: a half-close travels both ways; a [`Tunnel`] that is dropped before it was shut down resets the guest's
+//! connection, and one that is dropped after has what it was given delivered.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -21,20 +22,29 @@ use crate::session::{Channel, Incoming, Sender};
 pub struct Tunnel {
     stream: DuplexStream,
     pump: JoinHandle<()>,
+    /// This end has been shut down.
+    said_all: bool,
 }
 
 impl Tunnel {
     pub(crate) fn new(channel: Channel) -> Self {
         let (stream, inner) = tokio::io::duplex(MAX_DATA);
         let pump = tokio::spawn(pump(channel, inner));
-        Self { stream, pump }
+        Self {
+            stream,
+            pump,
+            said_all: false,
+        }
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        // After both half-closes the pump has ended by itself; otherwise the connection is given up.
-        self.pump.abort();
+        // Shut down, the pump ends by itself: when the guest closes its side too, or sends what nobody takes any more, or with
+        // the session.
+        if !self.said_all {
+            self.pump.abort();
+        }
     }
 }
 
@@ -107,6 +117,7 @@ impl AsyncWrite for Tunnel {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<std::io::Result<()>> {
+        self.said_all = true;
         Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

@@ -9,14 +9,14 @@ use super::guest::{Failure, Guest, check, equal};
 use super::rig::Rig;
 use crate::agent::ProxyPort;
 
-/// Connects to the port, says what it was given, ends its half, and prints all that comes back.
+/// Connects to the port, says what it was given, ends its half if it has said anything, and prints all that comes back.
 const CLIENT: &str = r#"
 use Socket;
 my ($port, $greeting) = @ARGV;
 socket(my $socket, PF_INET, SOCK_STREAM, 0) or die "socket: $!";
 connect($socket, sockaddr_in($port, INADDR_LOOPBACK)) or die "connect: $!";
 syswrite($socket, $greeting);
-shutdown($socket, 1);
+shutdown($socket, 1) if $greeting;
 while (sysread($socket, my $bytes, 65536)) { print $bytes; }
 "#;
 
@@ -37,13 +37,30 @@ pub(super) async fn round_trip(rig: &Rig<'_>) -> Result<Outcome, Failure> {
         tunnel.read_to_string(&mut heard).await?;
         equal("what the host heard", heard, "greetings")?;
         tunnel.write_all(&vec![b'x'; ANSWER]).await?;
-        tunnel.shutdown().await?;
-        Ok(tunnel)
+        // Dropped with most of it still on the way.
+        Ok(tunnel.shutdown().await?)
     };
-    let (heard, tunnel) = tokio::try_join!(client, server)?;
-    drop(tunnel);
+    let (heard, ()) = tokio::try_join!(client, server)?;
     equal("the length of what the guest heard", heard.len(), ANSWER)?;
     check(heard.bytes().all(|byte| byte == b'x'), "it came changed")?;
+    Ok(Passed)
+}
+
+pub(super) async fn hung_up(rig: &Rig<'_>) -> Result<Outcome, Failure> {
+    let guest = rig.fork().await?;
+    if !guest.has("perl").await? {
+        return Ok(Skipped("the guest has no perl"));
+    }
+    let (mut proxy, port) = open(&guest).await?;
+    let client = run_client(&guest, port, "");
+    let server = async {
+        let tunnel = proxy.accept().await;
+        let mut tunnel = tunnel.ok_or_else(|| Failure::new("no connection came"))?;
+        tunnel.write_all(b"no").await?;
+        Ok(tunnel.shutdown().await?)
+    };
+    let (heard, ()) = tokio::try_join!(client, server)?;
+    equal("what the guest heard", heard, "no")?;
     Ok(Passed)
 }
 
