@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
@@ -100,12 +100,10 @@ pub async fn connect_within(
     policy: Policy,
 ) -> Result<Client, NatsError> {
     let url = masked(&config.url);
-    let client = retry::with(policy, &format!("connect to NATS at {url}"), || {
+    retry::with(policy, &format!("connect to NATS at {url}"), || {
         attempt(config, name)
     })
-    .await?;
-    info!(%url, server = %client.server_info().server_name, "connected to NATS");
-    Ok(client)
+    .await
 }
 
 async fn attempt(config: &NatsConfig, name: &str) -> Result<Client, Failure<NatsError>> {
@@ -163,11 +161,15 @@ fn is_transient(kind: ConnectErrorKind) -> bool {
 
 fn log(event: &Event) {
     match event {
-        Event::Connected => debug!("NATS is connected"),
+        Event::Connected => info!("NATS is connected"),
         Event::Disconnected => warn!("NATS is away"),
         Event::LameDuckMode | Event::Draining | Event::Closed => info!(%event, "NATS connection"),
         Event::SlowConsumer(_) => warn!(%event, "NATS connection"),
-        Event::ServerError(_) | Event::ClientError(_) => error!(%event, "NATS connection"),
+        // Each try to come back that fails; that the server is away has been said.
+        Event::ClientError(ClientError::Other(_)) => debug!(%event, "NATS connection"),
+        Event::ClientError(ClientError::MaxReconnects) | Event::ServerError(_) => {
+            error!(%event, "NATS connection")
+        }
     }
 }
 

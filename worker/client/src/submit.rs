@@ -138,14 +138,19 @@ impl Screen {
     }
 
     fn show(&mut self, chunk: &Chunk) -> io::Result<()> {
-        match self.transcript.take(&chunk.header) {
+        let lost = match self.transcript.take(&chunk.header) {
             Showing::Skip => return Ok(()),
-            Showing::Show { lost: 0 } => {}
-            Showing::Show { lost } => eprintln!("note: {lost} chunks of the log are missing here"),
-            Showing::NewAttempt { .. } => eprintln!(
-                "note: the host failed; this is attempt {}",
-                chunk.header.attempt
-            ),
+            Showing::Show { lost } => lost,
+            Showing::NewAttempt { lost } => {
+                eprintln!(
+                    "note: the host failed; this is attempt {}",
+                    chunk.header.attempt
+                );
+                lost
+            }
+        };
+        if lost > 0 {
+            eprintln!("note: chunks of the live log missing here: {lost}");
         }
         self.out.write_all(&chunk.bytes)?;
         self.out.flush()
@@ -174,7 +179,7 @@ impl Screen {
         let lost = log.chunks_lost.max(self.transcript.lost());
         if lost > 0 {
             eprintln!(
-                "note: {lost} chunks of the live log were lost; all of it is at {}",
+                "note: chunks of the live log lost: {lost}; all of it is at {}",
                 log.uri
             );
         }

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use aws_config::{BehaviorVersion, ConfigLoader, Region, SdkConfig};
+use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::meta::region::RegionProviderChain;
+use aws_config::profile::ProfileFileRegionProvider;
+use aws_config::{BehaviorVersion, ConfigLoader, Region};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -40,7 +43,7 @@ impl Objects {
     /// Makes the client. Nothing is sent yet: [`Objects::wait_ready`] finds out whether the server is there. Credentials come from
     /// the environment, a profile or the machine's role.
     pub async fn connect(config: &ObjectsConfig) -> Result<Self, ObjectsError> {
-        Self::with_loader(config, loader()).await
+        Self::with_loader(config, loader(config)).await
     }
 
     /// The same with these credentials: for a server that the caller started itself.
@@ -50,7 +53,7 @@ impl Objects {
         secret_key: &str,
     ) -> Result<Self, ObjectsError> {
         let credentials = Credentials::new(access_key, secret_key, None, None, "caller");
-        Self::with_loader(config, loader().credentials_provider(credentials)).await
+        Self::with_loader(config, loader(config).credentials_provider(credentials)).await
     }
 
     async fn with_loader(
@@ -67,8 +70,7 @@ impl Objects {
             });
         }
         let shared = loader.load().await;
-        let client =
-            Client::from_conf(with_settings(Builder::from(&shared), &shared, config).build());
+        let client = Client::from_conf(with_settings(Builder::from(&shared), config).build());
         Ok(Self {
             client,
             buckets: config.buckets.clone(),
@@ -194,16 +196,23 @@ impl Objects {
     }
 }
 
-/// How credentials and region are found, over the one TLS stack that we build.
-fn loader() -> ConfigLoader {
+/// How credentials and region are found, over the one TLS stack that we build. The region is not asked of the machine's metadata
+/// service: most machines have none, and the question would be asked at every start.
+fn loader(config: &ObjectsConfig) -> ConfigLoader {
     let tls = tls::Provider::Rustls(CryptoMode::Ring);
     let http = aws_smithy_http_client::Builder::new()
         .tls_provider(tls)
         .build_https();
-    aws_config::defaults(BehaviorVersion::latest()).http_client(http)
+    let region = RegionProviderChain::first_try(config.region.clone().map(Region::new))
+        .or_else(EnvironmentVariableRegionProvider::new())
+        .or_else(ProfileFileRegionProvider::new())
+        .or_else(Region::new(DEFAULT_REGION));
+    aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .region(region)
 }
 
-fn with_settings(mut builder: Builder, shared: &SdkConfig, config: &ObjectsConfig) -> Builder {
+fn with_settings(mut builder: Builder, config: &ObjectsConfig) -> Builder {
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_TIMEOUT)
         .read_timeout(READ_TIMEOUT);
@@ -212,9 +221,6 @@ fn with_settings(mut builder: Builder, shared: &SdkConfig, config: &ObjectsConfi
         .timeout_config(timeouts.build());
     if let Some(endpoint) = &config.endpoint {
         builder = builder.endpoint_url(endpoint);
-    }
-    if let Some(region) = config.region.clone().or_else(|| region_if_none(shared)) {
-        builder = builder.region(Region::new(region));
     }
     match config.request_checksums {
         RequestChecksums::WhenSupported => builder,
@@ -226,10 +232,6 @@ fn with_settings(mut builder: Builder, shared: &SdkConfig, config: &ObjectsConfi
 
 fn is_http(endpoint: &str) -> bool {
     endpoint.starts_with("http://") || endpoint.starts_with("https://")
-}
-
-fn region_if_none(shared: &SdkConfig) -> Option<String> {
-    shared.region().is_none().then(|| DEFAULT_REGION.to_owned())
 }
 
 /// A length as the server gives it; one that is absent or below zero is 0.
