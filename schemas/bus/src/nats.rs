@@ -167,7 +167,8 @@ fn log(event: &Event) {
         Event::SlowConsumer(_) => warn!(%event, "NATS connection"),
         // Each try to come back that fails; that the server is away has been said.
         Event::ClientError(ClientError::Other(_)) => debug!(%event, "NATS connection"),
-        Event::ClientError(ClientError::MaxReconnects) | Event::ServerError(_) => {
+        Event::ClientError(ClientError::MaxReconnects | ClientError::ServerNotInPool)
+        | Event::ServerError(_) => {
             error!(%event, "NATS connection")
         }
     }
