@@ -26,8 +26,7 @@ use std::time::{Duration, Instant};
 pub use guest::Failure;
 pub use rig::{Rig, prepare};
 
-/// Longest time for one case. The longest takes 3 s under software emulation on an idle machine; what hangs, hangs for
-/// good.
+/// Longest time for one case: far above the few seconds that the longest is meant to take, since what hangs, hangs for good.
 const DEADLINE: Duration = Duration::from_mins(1);
 
 /// One thing that a driver's VMs do.

@@ -14,7 +14,7 @@ use crate::driver::{BakeVm, Exit, HostProfile, Vm, VmError};
 use crate::slot::Slot;
 use crate::snapshot::{Machine, SnapshotFiles};
 
-/// Bytes on the way in the pipe between host and agent, about what a virtio-serial port's queue holds.
+/// Bytes that the pipe between host and agent holds: two frames, so that channels have to wait for each other.
 const PIPE: usize = 128 * 1024;
 
 /// A guest whose tree lies in its slot.
