@@ -169,7 +169,7 @@ fn log(event: &Event) {
         Event::ClientError(ClientError::Other(_)) => debug!(%event, "NATS connection"),
         Event::ClientError(ClientError::MaxReconnects | ClientError::ServerNotInPool)
         | Event::ServerError(_) => {
-            error!(%event, "NATS connection")
+            error!(%event, "NATS connection");
         }
     }
 }
