@@ -17,6 +17,9 @@ pub struct FieldError {
 /// What [`FieldError::field`] is when no single field is to blame.
 const WHOLE: &str = "body";
 
+/// Most entries of an ordinary list: artifacts, the patterns of one, labels.
+pub(crate) const MAX_LIST: usize = 64;
+
 impl FieldError {
     /// `field` is wrong as `problem` says.
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
@@ -56,6 +59,17 @@ pub(crate) fn in_range(field: &str, value: u64, min: u64, max: u64) -> Result<()
     Err(FieldError::new(
         field,
         format!("must be between {min} and {max}, is {value}"),
+    ))
+}
+
+/// Refuses a list with fewer than `min` or more than [`MAX_LIST`] entries.
+pub(crate) fn in_range_of_list(field: &str, len: usize, min: usize) -> Result<(), FieldError> {
+    if (min..=MAX_LIST).contains(&len) {
+        return Ok(());
+    }
+    Err(FieldError::new(
+        field,
+        format!("must have {min} to {MAX_LIST} entries, has {len}"),
     ))
 }
 

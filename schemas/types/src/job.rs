@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
+use crate::artifact::{Artifact, check_artifacts};
 use crate::digest::Digests;
-use crate::field_error::{self, FieldError, all_different, in_range};
-use crate::path::Glob;
+use crate::field_error::{self, FieldError, in_range, in_range_of_list};
 use crate::step::{Env, MAX_STEP_TIMEOUT_S, Step, check_env, check_steps};
 use crate::tag::schema_tag;
 use crate::token::Token;
@@ -19,9 +19,6 @@ use crate::uri::ObjectUri;
 
 /// Longest body of a job: a quarter of the default `max_payload` of a NATS server, so that its result has room to quote it.
 pub const MAX_JOB_BYTES: usize = 256 * 1024;
-
-/// Most artifact declarations, most patterns in one, and most labels.
-pub const MAX_LIST: usize = 64;
 
 /// Longest name and longest value of a label.
 pub const MAX_LABEL_BYTES: usize = 1024;
@@ -31,9 +28,6 @@ const MAX_QUEUE_S: u32 = 604_800;
 
 /// 5 min: who needs longer to end is not ending.
 const MAX_KILL_GRACE_S: u32 = 300;
-
-/// 1 TiB.
-const MAX_ARTIFACT_BYTES: u64 = 1 << 40;
 
 schema_tag!(
     /// `sourdough/job/v1`.
@@ -114,40 +108,6 @@ pub struct Timeouts {
     /// Between the request to end and the kill. Default 10 s.
     #[schemars(range(min = 0, max = 300))]
     pub kill_grace_s: u32,
-}
-
-/// Files that are read out after the steps.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Artifact {
-    /// Its name in the result; unique in the job.
-    pub name: Token,
-    /// Which files. A file that matches twice is read once.
-    #[schemars(length(min = 1, max = 64))]
-    pub paths: Vec<Glob>,
-    /// After which outcome of the steps it is read. Default `success`.
-    #[serde(default)]
-    pub when: When,
-    /// Whether no match is a failure, `artifact_missing`. Default true: what is declared is wanted.
-    #[serde(default = "default_required")]
-    pub required: bool,
-    /// Most bytes of all its files together. Default 1 GiB.
-    #[serde(default = "default_max_bytes")]
-    #[schemars(range(min = 1, max = 1_099_511_627_776_u64))]
-    pub max_bytes: u64,
-}
-
-/// After which outcome of the steps an artifact is read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum When {
-    /// Every step exited with 0.
-    #[default]
-    Success,
-    /// Some step did not.
-    Failure,
-    /// Either.
-    Always,
 }
 
 impl Job {
@@ -250,53 +210,6 @@ impl Default for Timeouts {
     }
 }
 
-impl Artifact {
-    /// An artifact with defaults for everything but its name and paths.
-    pub fn new(name: Token, paths: Vec<Glob>) -> Self {
-        Self {
-            name,
-            paths,
-            when: When::default(),
-            required: default_required(),
-            max_bytes: default_max_bytes(),
-        }
-    }
-}
-
-impl When {
-    /// Whether the artifact is read after steps that all succeeded, or did not.
-    pub fn applies(self, steps_succeeded: bool) -> bool {
-        match self {
-            Self::Success => steps_succeeded,
-            Self::Failure => !steps_succeeded,
-            Self::Always => true,
-        }
-    }
-}
-
-fn check_artifacts(artifacts: &[Artifact]) -> Result<(), FieldError> {
-    in_range_of_list("artifacts", artifacts.len(), 0)?;
-    for (index, artifact) in artifacts.iter().enumerate() {
-        in_range_of_list(
-            &format!("artifacts[{index}].paths"),
-            artifact.paths.len(),
-            1,
-        )?;
-        in_range(
-            &format!("artifacts[{index}].max_bytes"),
-            artifact.max_bytes,
-            1,
-            MAX_ARTIFACT_BYTES,
-        )?;
-    }
-    all_different(
-        artifacts
-            .iter()
-            .enumerate()
-            .map(|(index, artifact)| (format!("artifacts[{index}].name"), artifact.name.as_str())),
-    )
-}
-
 fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), FieldError> {
     in_range_of_list("labels", labels.len(), 0)?;
     for (name, value) in labels {
@@ -312,16 +225,6 @@ fn check_labels(labels: &BTreeMap<String, String>) -> Result<(), FieldError> {
     Ok(())
 }
 
-fn in_range_of_list(field: &str, len: usize, min: usize) -> Result<(), FieldError> {
-    if (min..=MAX_LIST).contains(&len) {
-        return Ok(());
-    }
-    Err(FieldError::new(
-        field,
-        format!("must have {min} to {MAX_LIST} entries, has {len}"),
-    ))
-}
-
 /// One form only, so that one id has one text.
 fn hyphenated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Uuid, D::Error> {
     let text = String::deserialize(deserializer)?;
@@ -329,14 +232,6 @@ fn hyphenated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Uuid,
     parsed
         .map(Hyphenated::into_uuid)
         .ok_or_else(|| serde::de::Error::custom(format!("must be a UUID, is {text:.64?}")))
-}
-
-fn default_required() -> bool {
-    true
-}
-
-fn default_max_bytes() -> u64 {
-    1 << 30
 }
 
 #[cfg(test)]
@@ -359,20 +254,6 @@ mod tests {
             r#"{"id":"00000000-0000-0000-0000-000000000000"}"#,
         ] {
             assert_eq!(peek_id(none.as_bytes()), None, "{none}");
-        }
-    }
-
-    #[test]
-    fn an_artifact_is_read_after_the_outcome_it_names() {
-        for (when, after_success, after_failure) in [
-            (When::Success, true, false),
-            (When::Failure, false, true),
-            (When::Always, true, true),
-        ] {
-            assert_eq!(
-                (when.applies(true), when.applies(false)),
-                (after_success, after_failure)
-            );
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`job`], [`step`] | the build request |
+//! | [`job`], [`step`], [`artifact`] | the build request |
 //! | [`environment`], [`template`] | what a snapshot is made from |
 //! | [`result`], [`reason`] | the one final answer |
 //! | [`event`], [`log`] | what happens meanwhile |
@@ -14,6 +14,7 @@
 //! | [`names`], [`token`] | subjects, streams, buckets, keys, and the words they are made of |
 //! | [`digest`], [`path`], [`uri`], [`canonical`] | values that several messages share |
 
+pub mod artifact;
 pub mod bake;
 pub mod canonical;
 pub mod digest;

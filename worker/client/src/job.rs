@@ -1,6 +1,7 @@
 //! The job that the command line describes.
 
-use schemas::job::{ArchiveSource, Artifact, EnvironmentName, Job, JobSchema, Source, Timeouts};
+use schemas::artifact::Artifact;
+use schemas::job::{ArchiveSource, EnvironmentName, Job, JobSchema, Source, Timeouts};
 use schemas::step::{Command, Step};
 use schemas::{FieldError, Glob, Token};
 use uuid::Uuid;

@@ -23,13 +23,13 @@
 //!
 //! `BUILD_RESULTS` republishes what it stored from `build.report.>` to `build.result.>`.
 
+mod provision;
+
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateKeyValueError, CreateStreamError};
-use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
-use async_nats::jetstream::{Context, kv};
 use schemas::names::{bucket, stream};
-use tracing::info;
+
+pub use provision::{ProvisionError, provision};
 
 /// One day.
 const DAY: Duration = Duration::from_hours(24);
@@ -39,9 +39,6 @@ const MAX_LIVE_LOG_BYTES: i64 = 1 << 30;
 
 /// 30 s: three missed 10 s heartbeats.
 const WORKER_TTL: Duration = Duration::from_secs(30);
-
-/// 1 min: how long the mark of an expired value is kept for those who watch.
-const MARKER_TTL: Duration = Duration::from_mins(1);
 
 /// A stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,29 +86,6 @@ pub enum Expiry {
     After(Duration),
     /// For as long as the message that wrote it says.
     PerMessage,
-}
-
-/// Why a stream or bucket was not made.
-#[derive(Debug, thiserror::Error)]
-pub enum ProvisionError {
-    /// A stream.
-    #[error("create the stream {name}")]
-    Stream {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: CreateStreamError,
-    },
-    /// A bucket.
-    #[error("create the bucket {name}")]
-    Bucket {
-        /// Its name.
-        name: &'static str,
-        /// Why.
-        #[source]
-        source: CreateKeyValueError,
-    },
 }
 
 /// Every stream.
@@ -197,105 +171,11 @@ pub const BUCKETS: [BucketDefinition; 7] = [
     },
 ];
 
-/// Makes every stream and bucket, or brings it to these settings. `replicas` is 1 for one server, 3 for a cluster.
-pub async fn provision(jetstream: &Context, replicas: usize) -> Result<(), ProvisionError> {
-    for definition in STREAMS {
-        let made = jetstream
-            .create_or_update_stream(definition.config(replicas))
-            .await;
-        made.map_err(|source| ProvisionError::Stream {
-            name: definition.name,
-            source,
-        })?;
-    }
-    for definition in BUCKETS {
-        let made = jetstream
-            .create_or_update_key_value(definition.config(replicas))
-            .await;
-        made.map_err(|source| ProvisionError::Bucket {
-            name: definition.name,
-            source,
-        })?;
-    }
-    info!(
-        streams = STREAMS.len(),
-        buckets = BUCKETS.len(),
-        replicas,
-        "provisioned NATS"
-    );
-    Ok(())
-}
-
-impl StreamDefinition {
-    /// The settings as the server takes them.
-    pub fn config(&self, replicas: usize) -> Config {
-        let base = Config {
-            name: self.name.to_owned(),
-            subjects: vec![self.subjects.to_owned()],
-            num_replicas: replicas,
-            ..Config::default()
-        };
-        match self.keeps {
-            Keeps::UntilTaken => Config {
-                retention: RetentionPolicy::WorkQueue,
-                ..base
-            },
-            Keeps::For(max_age) => Config { max_age, ..base },
-            Keeps::ForAtMost(max_age, max_bytes) => Config {
-                max_age,
-                max_bytes,
-                ..base
-            },
-            Keeps::FirstFor(max_age, source, destination) => {
-                first_only(base, max_age, source, destination)
-            }
-            Keeps::Forever => base,
-        }
-    }
-}
-
-impl BucketDefinition {
-    /// The settings as the client takes them.
-    pub fn config(&self, replicas: usize) -> kv::Config {
-        let base = kv::Config {
-            bucket: self.name.to_owned(),
-            history: self.history,
-            num_replicas: replicas,
-            ..kv::Config::default()
-        };
-        match self.expiry {
-            Expiry::Never => base,
-            Expiry::After(max_age) => kv::Config { max_age, ..base },
-            // The server takes a value's own time to live only from a bucket that marks what expired.
-            Expiry::PerMessage => kv::Config {
-                limit_markers: Some(MARKER_TTL),
-                ..base
-            },
-        }
-    }
-}
-
-fn first_only(base: Config, max_age: Duration, source: &str, destination: &str) -> Config {
-    Config {
-        max_age,
-        max_messages_per_subject: 1,
-        discard: DiscardPolicy::New,
-        discard_new_per_subject: true,
-        allow_direct: true,
-        republish: Some(Republish {
-            source: source.to_owned(),
-            destination: destination.to_owned(),
-            headers_only: false,
-        }),
-        ..base
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const THIS_FILE: &str = include_str!("streams.rs");
+    const THIS_FILE: &str = include_str!("mod.rs");
 
     #[test]
     fn the_tables_above_are_the_definitions() {
@@ -320,25 +200,6 @@ mod tests {
             .filter(|line| line.starts_with("//! | `"))
             .count();
         assert_eq!(rows, STREAMS.len() + BUCKETS.len());
-    }
-
-    #[test]
-    fn a_result_is_stored_once_and_heard_elsewhere() {
-        let config = STREAMS
-            .iter()
-            .find(|stream| stream.name == stream::RESULTS)
-            .unwrap()
-            .config(3);
-        assert_eq!(
-            (
-                config.max_messages_per_subject,
-                config.discard,
-                config.discard_new_per_subject
-            ),
-            (1, DiscardPolicy::New, true)
-        );
-        assert_eq!(config.republish.unwrap().destination, "build.result.>");
-        assert_eq!(config.num_replicas, 3);
     }
 
     fn assert_documented(row: &str) {
