@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 
-use schemas::{HostClass, Sha256Digest, Token, TreePath, Trust, canonical};
+use schemas::{Environment, HostClass, Sha256Digest, Token, TreePath, Trust, canonical};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
+
+use crate::manifest::Manifest;
 
 /// Version of [`KeyParts`]. It rises when a part is added or read differently, and every snapshot is then baked anew.
 pub const KEY_VERSION: u32 = 1;
@@ -43,7 +45,8 @@ pub struct KeyParts {
     pub disk_mib: u32,
     /// Every declared input file with the digest of its bytes; empty for a template.
     pub inputs: BTreeMap<TreePath, Sha256Digest>,
-    /// What the setup steps may reach: the policy as it is enforced, hosts and ports.
+    /// What the setup steps may reach, in the words of the definition. The hosts behind a registry's name are the operator's
+    /// and may change: they decide whether a bake succeeds, and the digests in the lockfiles decide what it installs.
     pub egress: Value,
     /// The bundle of certificate authorities put into the guest; none if there is none.
     pub ca: Option<Sha256Digest>,
@@ -52,6 +55,39 @@ pub struct KeyParts {
 }
 
 impl KeyParts {
+    /// The parts of an environment that is forked from `template`, for the files `inputs` of one source.
+    ///
+    /// Whoever knows the definition, the template's manifest and the source computes the same key: the bakery that makes the
+    /// snapshot and the worker that looks for it.
+    pub fn environment(
+        tenant: &Token,
+        trust: Trust,
+        template: &Manifest,
+        definition: &Environment,
+        inputs: BTreeMap<TreePath, Sha256Digest>,
+    ) -> Self {
+        let base = &template.parts;
+        Self {
+            version: KEY_VERSION,
+            tenant: Some(tenant.clone()),
+            trust: Some(trust),
+            template_key: Some(template.key),
+            definition: json!(definition),
+            kernel: base.kernel,
+            agent: base.agent,
+            root: None,
+            host_class: base.host_class.clone(),
+            cpu_model: base.cpu_model.clone(),
+            vcpu: base.vcpu,
+            memory_mib: base.memory_mib,
+            disk_mib: base.disk_mib,
+            inputs,
+            egress: json!(definition.network),
+            ca: base.ca,
+            salt: definition.salt.clone(),
+        }
+    }
+
     /// The snapshot key: SHA-256 over the parts as canonical JSON.
     pub fn key(&self) -> Sha256Digest {
         canonical::digest(self).expect("key parts are JSON: their maps have strings as keys")
@@ -60,9 +96,10 @@ impl KeyParts {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use serde_json::json;
+    use jiff::Timestamp;
 
     use super::*;
+    use crate::manifest::Details;
 
     pub(crate) fn parts() -> KeyParts {
         KeyParts {
@@ -106,6 +143,29 @@ pub(crate) mod tests {
             parts().key().to_string(),
             "9b050ed4e1626551255c2e4a5ea9adfa998d0b4fb4578b83734a690a89ff9dc7"
         );
+    }
+
+    fn environment_key(template: &str, definition: &str, lock: &str) -> Sha256Digest {
+        let mut base = parts();
+        base.salt = template.to_owned();
+        let details = Details::default();
+        let template = Manifest::new(base, details, Vec::new(), Timestamp::UNIX_EPOCH);
+        let definition = Environment::parse(definition.as_bytes()).unwrap();
+        let inputs = BTreeMap::from([("lock".parse().unwrap(), Sha256Digest::of(lock))]);
+        let tenant = "acme".parse().unwrap();
+        KeyParts::environment(&tenant, Trust::Untrusted, &template, &definition, inputs).key()
+    }
+
+    #[test]
+    fn an_environments_key_follows_its_template_its_definition_and_its_inputs() {
+        let definition = r#"{"name": "widget", "template": "node", "inputs": ["lock"]}"#;
+        let explicit = r#"{"name": "widget", "template": "node", "inputs": ["lock"], "setup": []}"#;
+        let other = r#"{"name": "widget", "template": "node", "network": {"registries": ["npm"]}}"#;
+        let key = environment_key("a", definition, "1");
+        assert_eq!(key, environment_key("a", explicit, "1"));
+        assert_ne!(key, environment_key("b", definition, "1"));
+        assert_ne!(key, environment_key("a", other, "1"));
+        assert_ne!(key, environment_key("a", definition, "2"));
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! | [`result`], [`reason`] | the one final answer |
 //! | [`event`], [`log`] | what happens meanwhile |
 //! | [`bake`] | requests to bake, and what came of them |
+//! | [`guest`] | what a build finds inside its guest |
 //! | [`names`], [`token`] | subjects, streams, buckets, keys, and the words they are made of |
 //! | [`digest`], [`path`], [`uri`], [`canonical`] | values that several messages share |
 
@@ -21,6 +22,7 @@ pub mod digest;
 pub mod environment;
 pub mod event;
 pub mod field_error;
+pub mod guest;
 pub mod job;
 pub mod json_schema;
 pub mod log;
