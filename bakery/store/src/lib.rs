@@ -20,6 +20,8 @@ mod fault;
 mod fetch;
 mod key;
 mod manifest;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
 mod objects;
 mod pack;
 mod pointers;
@@ -63,6 +65,13 @@ impl Store {
         cache: &Path,
     ) -> Result<Self, StoreError> {
         Self::with_pointers(objects, Arc::new(KvPointers(snapshots)), cache).await
+    }
+
+    /// A store whose pointers are in memory, and go with it and its clones.
+    #[cfg(feature = "testing")]
+    pub async fn in_memory(objects: Objects, cache: &Path) -> Result<Self, StoreError> {
+        let pointers = Arc::new(memory::MemoryPointers::default());
+        Self::with_pointers(objects, pointers, cache).await
     }
 
     async fn with_pointers(

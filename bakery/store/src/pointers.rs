@@ -137,50 +137,9 @@ fn parse(value: &[u8], name: &str) -> Result<Sha256Digest, PointerError> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
-    use std::collections::HashMap;
-    use std::sync::Mutex;
-
+mod tests {
     use super::*;
-
-    /// Pointers in memory: for tests of what stands above them.
-    #[derive(Default)]
-    pub(crate) struct MemoryPointers(Mutex<HashMap<String, Pointer>>);
-
-    #[async_trait]
-    impl Pointers for MemoryPointers {
-        async fn get(&self, name: &str) -> Result<Pointer, PointerError> {
-            let none = Pointer {
-                digest: None,
-                revision: 0,
-            };
-            Ok(self.0.lock().unwrap().get(name).copied().unwrap_or(none))
-        }
-
-        async fn replace(
-            &self,
-            name: &str,
-            before: Pointer,
-            digest: Sha256Digest,
-        ) -> Result<bool, PointerError> {
-            let mut pointers = self.0.lock().unwrap();
-            let revision = pointers.get(name).map_or(0, |pointer| pointer.revision);
-            if revision != before.revision {
-                return Ok(false);
-            }
-            let pointer = Pointer {
-                digest: Some(digest),
-                revision: revision + 1,
-            };
-            pointers.insert(name.to_owned(), pointer);
-            Ok(true)
-        }
-
-        async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError> {
-            while !self.replace(name, self.get(name).await?, digest).await? {}
-            Ok(())
-        }
-    }
+    use crate::memory::MemoryPointers;
 
     /// What every implementation does; `pointers` is empty.
     async fn pointers_move_by_compare_and_set(pointers: &dyn Pointers) {

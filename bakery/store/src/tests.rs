@@ -1,21 +1,20 @@
 //! The whole way, with an S3 server in this process: publish, find, fetch, and what must not be fetched.
 
-mod server;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
+use bus::testing::S3Server;
 use bytes::Bytes;
 use tempfile::TempDir;
 
 use super::*;
 use crate::key::tests::parts;
+use crate::memory::MemoryPointers;
 use crate::objects::object_key;
-use crate::pointers::tests::MemoryPointers;
 
 /// A bucket, its pointers, and a directory for whatever lies on this machine.
 struct Fixture {
-    server: server::Server,
+    server: S3Server,
     pointers: Arc<MemoryPointers>,
     directory: TempDir,
 }
@@ -23,7 +22,7 @@ struct Fixture {
 impl Fixture {
     async fn start() -> Self {
         Self {
-            server: server::Server::start().await,
+            server: S3Server::start().await,
             pointers: Arc::default(),
             directory: tempfile::tempdir().unwrap(),
         }

@@ -11,6 +11,7 @@
 //! | [`objects`] | S3 |
 //! | [`retry`] | backoff |
 //! | [`telemetry`] | logs, and errors with their causes in one line |
+//! | `testing` | an S3 server for unit tests, behind a feature |
 
 pub mod nats;
 pub mod objects;
@@ -18,3 +19,5 @@ pub mod results;
 pub mod retry;
 pub mod streams;
 pub mod telemetry;
+#[cfg(feature = "testing")]
+pub mod testing;

@@ -109,6 +109,8 @@ pub enum BakeEventKind {
     Started,
     /// A setup step ended.
     StepFinished,
+    /// The host failed, and it will be tried again.
+    Retrying,
     /// The snapshot can be forked.
     Published,
     /// Nothing was published.

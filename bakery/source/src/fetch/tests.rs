@@ -1,10 +1,8 @@
 //! Sources fetched from an S3 server in this process, and each refusal with its sentence.
 
-mod server;
-
+use bus::testing::S3Server;
 use bytes::Bytes;
 use schemas::TreePath;
-use server::Server;
 use store::Fault;
 
 use super::*;
@@ -21,7 +19,7 @@ fn archive() -> Vec<u8> {
 }
 
 async fn fetch(
-    server: &Server,
+    server: &S3Server,
     uri: &str,
     digest: Sha256Digest,
     limits: &Limits,
@@ -35,8 +33,8 @@ async fn fetch(
     fetch_archive(&server.objects, &source, &tenant, limits, into.path()).await
 }
 
-async fn server_with(key: &str, body: &[u8]) -> Server {
-    let server = Server::start().await;
+async fn server_with(key: &str, body: &[u8]) -> S3Server {
+    let server = S3Server::start().await;
     let body = Bytes::copy_from_slice(body);
     server
         .objects
@@ -89,7 +87,7 @@ async fn another_digest_than_the_jobs_is_refused_before_anything_is_read() {
 
 #[tokio::test]
 async fn a_source_that_is_not_there_is_the_messages_fault() {
-    let server = Server::start().await;
+    let server = S3Server::start().await;
     let uri = "s3://build-sources/acme/a.tar.zst";
     let error = fetch(&server, uri, Sha256Digest::of(""), &Limits::default())
         .await

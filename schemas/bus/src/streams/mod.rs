@@ -23,12 +23,14 @@
 //!
 //! `BUILD_RESULTS` republishes what it stored from `build.report.>` to `build.result.>`.
 
+mod consumers;
 mod provision;
 
 use std::time::Duration;
 
 use schemas::names::{bucket, stream};
 
+pub use consumers::{ACK_WAIT, bake_consumer, job_consumer};
 pub use provision::{ProvisionError, provision};
 
 /// One day.
