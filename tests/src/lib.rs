@@ -11,18 +11,39 @@
 //! | [`tools`] | the pinned server binaries |
 //! | [`python`] | a Python with a NATS client |
 //! | [`nats`], [`s3`] | a running nats-server, a running `SeaweedFS` |
+//! | [`programs`] | the programs that this build made |
+//! | [`stack`] | servers, bakery and worker together |
+//! | [`project`] | a project to build, as a git repository |
+//! | [`submit`] | a build as a person asks for it |
+//! | [`queue`], [`archive`] | a publisher without a client |
+//! | [`guest`] | what a test boots without a bakery |
+//! | [`progress`], [`interrupt`] | what a person sees of it, and how one ends it |
+//! | [`demo`], [`up`], [`with`], [`bench`] | the subcommands of `dev` |
 //!
 //! What always holds: everything listens on loopback only, is stopped by process id, and writes nowhere but into the state
 //! directory (`SeaweedFS`'s sockets in `/tmp` excepted, which are removed).
 
+pub mod archive;
+pub mod bench;
+pub mod demo;
+pub mod guest;
+pub mod interrupt;
 pub mod launch;
 pub mod nats;
 pub mod ports;
 pub mod process;
+pub mod programs;
+pub mod progress;
+pub mod project;
 pub mod python;
+pub mod queue;
 pub mod running;
 pub mod s3;
+pub mod stack;
 pub mod state;
+pub mod submit;
 pub mod tools;
+pub mod up;
 pub mod wait;
 mod weed;
+pub mod with;

@@ -61,7 +61,8 @@ impl S3Server {
     pub async fn start(tools: &Tools, directory: &Path, options: ServerOptions) -> Result<Self> {
         let mut attempt = 1;
         loop {
-            match Self::try_start(tools, directory, options).await {
+            // Boxed, since the futures of an AWS client are large.
+            match Box::pin(Self::try_start(tools, directory, options)).await {
                 Err(_) if attempt < ATTEMPTS && options.port.is_none() => attempt += 1,
                 outcome => return outcome,
             }

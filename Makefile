@@ -1,0 +1,65 @@
+# What a person does here. `make` alone lists it.
+
+# Where everything is kept that is not a build: servers, snapshots, logs, tools.
+SOURDOUGH_STATE ?= $(CURDIR)/target/sourdough
+export SOURDOUGH_STATE
+
+CARGO ?= cargo
+CARGO_DENY_VERSION := 0.20.2
+# Cargo's own variable, where somebody set it.
+TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+GUEST_TRIPLE := x86_64-unknown-linux-gnu
+AGENT := $(TARGET)/$(GUEST_TRIPLE)/agent/sourdough-agent
+DEV := $(TARGET)/release/dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo up down test bench build check fmt advisories packages clean-state agent debug
+
+help: ## Show this list.
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: packages build ## Build a small npm project twice in forked VMs; compare the two artifacts.
+	@$(DEV) demo
+
+up: packages build ## Start a stack and leave it running; prints what a client needs: eval "$$(make -s up)".
+	@$(DEV) up
+
+down: ## Stop what `make up` started.
+	@$(DEV) down
+
+test: packages ## Run every test and check there is; the last line counts them.
+	@tests/run-all
+
+bench: packages build ## Measure forks on this machine; writes target/bench.json.
+	@$(DEV) bench
+
+build: agent ## Build all programs for use.
+	@$(CARGO) build --locked --release -p bakery -p worker -p client -p e2e --bins
+	@install -m 0755 $(AGENT) $(TARGET)/release/
+
+# The same for the tests, and the tests: quicker to build, slower to run. All at once, so that nothing is built twice.
+debug: agent
+	@$(CARGO) build --locked --workspace --all-targets
+	@install -m 0755 $(AGENT) $(TARGET)/debug/
+
+# Static, since it is all that the guest's initramfs holds. The target is named so that the flag is not given to build scripts.
+agent:
+	@RUSTFLAGS="-C target-feature=+crt-static" $(CARGO) build --locked -p agent --profile agent --target $(GUEST_TRIPLE)
+
+check: ## Formatting, lints, licences, dependencies: what needs no server and no VM.
+	@tests/run-all check
+
+fmt: ## Format the source.
+	@$(CARGO) fmt
+
+advisories: $(SOURDOUGH_STATE)/cargo-deny/bin/cargo-deny ## Ask the database of advisories about our dependencies; needs the internet.
+	@$< check advisories
+
+packages: ## See to the Debian packages that all this needs; as root it installs them.
+	@deploy/install-packages >&2
+
+clean-state: down ## Remove what is kept in the state directory, tools excepted.
+	rm -rf $(SOURDOUGH_STATE)/stack $(SOURDOUGH_STATE)/cases $(SOURDOUGH_STATE)/bench
+
+$(SOURDOUGH_STATE)/cargo-deny/bin/cargo-deny:
+	@$(CARGO) install --quiet --locked --debug --version $(CARGO_DENY_VERSION) --root $(SOURDOUGH_STATE)/cargo-deny cargo-deny

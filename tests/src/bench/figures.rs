@@ -1,0 +1,73 @@
+//! Percentiles, and the file that they are written to.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use serde_json::json;
+
+use super::machine;
+
+/// What was measured, by name. The last part of a name is its unit and percentile.
+#[derive(Debug, Default)]
+pub(super) struct Figures(BTreeMap<String, f64>);
+
+impl Figures {
+    /// Adds `<name>_ms_p50` of some measurements.
+    pub(super) fn median(&mut self, name: &str, measured: &[Duration]) {
+        self.percentile(name, measured, 50);
+    }
+
+    /// Adds `<name>_ms_p<percent>`.
+    pub(super) fn percentile(&mut self, name: &str, measured: &[Duration], percent: usize) {
+        if let Some(value) = nearest_rank(measured, percent) {
+            // A tenth of a millisecond is what repeats from run to run.
+            let tenths = (value.as_secs_f64() * 10_000.0).round();
+            self.0
+                .insert(format!("{name}_ms_p{percent}"), tenths / 10.0);
+        }
+    }
+
+    /// Writes `{"machine": …, "commit": …, "figures": …}`.
+    pub(super) fn write(&self, path: &Path) -> Result<String> {
+        let report = json!({
+            "machine": machine::describe(),
+            "commit": machine::commit(),
+            "figures": self.0,
+        });
+        let text = serde_json::to_string_pretty(&report).context("print the figures")?;
+        fs::write(path, format!("{text}\n"))
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(text)
+    }
+}
+
+/// The smallest measurement that at least `percent` of 100 do not exceed.
+fn nearest_rank(measured: &[Duration], percent: usize) -> Option<Duration> {
+    let mut sorted = measured.to_vec();
+    sorted.sort_unstable();
+    let rank = (sorted.len() * percent).div_ceil(100).max(1);
+    sorted.get(rank - 1).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_one_of_the_measurements() {
+        let measured: Vec<_> = (1..=30).rev().map(Duration::from_millis).collect();
+        assert_eq!(nearest_rank(&measured, 50), Some(Duration::from_millis(15)));
+        assert_eq!(nearest_rank(&measured, 99), Some(Duration::from_millis(30)));
+        assert_eq!(nearest_rank(&[], 50), None);
+    }
+
+    #[test]
+    fn a_figure_is_named_with_its_unit_and_percentile() {
+        let mut figures = Figures::default();
+        figures.median("fork.first_command", &[Duration::from_micros(1_260)]);
+        assert!((figures.0["fork.first_command_ms_p50"] - 1.3).abs() < f64::EPSILON);
+    }
+}

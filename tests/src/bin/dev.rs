@@ -1,0 +1,66 @@
+//! `dev demo | up | down | bench | with COMMAND`: what the Makefile's targets do.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+use e2e::launch::Lifetime;
+use e2e::state::State;
+use e2e::{bench, demo, interrupt, up, with};
+use tracing_subscriber::EnvFilter;
+
+/// A stack on this machine.
+#[derive(Debug, Parser)]
+#[command(name = "dev")]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a stack, build the widget twice, compare, stop.
+    Demo,
+    /// Start a stack and leave it running; print what a client needs in its environment.
+    Up,
+    /// Stop what `up` started.
+    Down,
+    /// Measure forks; write target/bench.json.
+    Bench,
+    /// Run a command with what tests cannot start themselves.
+    With {
+        /// The command and its arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, required = true)]
+        command: Vec<String>,
+    },
+}
+
+// The processes of a stack end with the thread that spawned them: this one, which runs this future.
+#[tokio::main]
+async fn main() -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("warn")),
+        )
+        .with_writer(std::io::stderr)
+        .init();
+    let command = Args::parse().command;
+    match interrupt::unless(Box::pin(run(&command))).await {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("dev: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: &Command) -> Result<ExitCode> {
+    let state = State::from_environment()?;
+    match command {
+        Command::Demo => demo::run(&state).await,
+        Command::Up => up::up(demo::stack(&state, Lifetime::Detached), &state).await,
+        Command::Down => up::down(&demo::stack(&state, Lifetime::Detached)).await,
+        Command::Bench => bench::run(&state).await,
+        Command::With { command } => with::run(&state, command).await,
+    }
+}

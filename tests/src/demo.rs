@@ -1,0 +1,109 @@
+//! `make demo`: a stack, two builds of the widget, one digest.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+
+use crate::launch::Lifetime;
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::project::Project;
+use crate::stack::{Stack, StackOptions};
+use crate::state::{State, repository};
+use crate::submit::{Client, Submitted};
+
+/// What the widget's build makes.
+const ARTIFACT: &str = "dist/widget.tar.gz";
+
+/// The stack that `make demo` owns and `make up` leaves running. Both find the bakes of the other.
+pub fn stack(state: &State, lifetime: Lifetime) -> StackOptions {
+    let definition = |name: &str| repository().join("deploy/demo").join(name);
+    StackOptions {
+        directory: state.path().join("stack"),
+        lifetime,
+        slots: 1,
+        definitions: ["template-node.json", "environment-widget.json"]
+            .map(definition)
+            .into(),
+    }
+}
+
+/// Builds the widget twice in a stack of its own. Succeeds when both artifacts have one digest.
+pub async fn run(state: &State) -> Result<ExitCode> {
+    let mut progress = Progress::start();
+    eprintln!("Everything is kept in {}.", state.path().display());
+    eprintln!(
+        "VMs are emulated (TCG): that is no boundary against a hostile build, and untrusted jobs run all the same."
+    );
+    let options = stack(state, Lifetime::Owner);
+    let stack = Stack::start(&options, state, &mut progress).await?;
+    let outcome = build_twice(&stack, &mut progress).await;
+    progress
+        .phase("everything is stopped", stack.stop())
+        .await?;
+    let same = outcome?;
+    eprint!("\n{}", progress.table());
+    eprintln!("\nEverything is kept in {}.", state.path().display());
+    Ok(if same {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn build_twice(stack: &Stack, progress: &mut Progress) -> Result<bool> {
+    let project = Project::committed("widget")?;
+    let client = Client {
+        program: Programs::find()?.sourdough,
+        environment: stack.environment(),
+    };
+    let mut builds = Vec::new();
+    for name in [
+        "the widget is built (the first time, its environment is baked)",
+        "the widget is built again",
+    ] {
+        let build = client.submit(
+            project.path(),
+            "widget",
+            &[
+                "--step",
+                "build: make build",
+                "--artifact",
+                "dist: dist/widget.tar.gz",
+            ],
+        );
+        builds.push(progress.phase(name, build).await?);
+    }
+    compare(&builds)
+}
+
+/// Prints the results and whether they have one artifact between them.
+fn compare(builds: &[Submitted]) -> Result<bool> {
+    for build in builds {
+        let text = serde_json::to_string_pretty(&build.result).context("print a result")?;
+        println!("{text}");
+    }
+    let digests: Vec<_> = builds
+        .iter()
+        .map(|build| build.digest_of(ARTIFACT))
+        .collect();
+    let same = match digests[..] {
+        [Some(first), Some(second)] => first == second,
+        _ => false,
+    };
+    for digest in digests {
+        println!(
+            "{ARTIFACT} sha256:{}",
+            digest.unwrap_or("none, the build failed")
+        );
+    }
+    println!(
+        "{}",
+        if same {
+            "The two digests are equal."
+        } else {
+            "The two digests are not equal."
+        }
+    );
+    Ok(same)
+}

@@ -1,0 +1,199 @@
+//! A publisher that talks to the servers itself: bodies in, results and logs out.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use async_nats::jetstream::{self, stream::Info};
+use async_nats::{Client, HeaderValue, Subscriber};
+use aws_sdk_s3::primitives::ByteStream;
+use bus::results;
+use futures_util::StreamExt as _;
+use schemas::log::ChunkHeader;
+use schemas::names::{log_subject, result_subject, source_object, stream};
+use schemas::{JobResult, JobSubject, ObjectUri, Priority, Sha256Digest, Token, Trust};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::archive;
+use crate::stack::{Servers, TENANT};
+
+/// 10 min for a job of a test: the first of an environment waits for two bakes under emulation.
+const RESULT_DEADLINE: Duration = Duration::from_mins(10);
+
+/// The bucket for sources.
+const SOURCES: &str = "build-sources";
+
+/// A publisher.
+#[derive(Debug, Clone)]
+pub struct Queue {
+    client: Client,
+    jetstream: jetstream::Context,
+    s3: aws_sdk_s3::Client,
+    /// Whose jobs it publishes.
+    pub tenant: Token,
+}
+
+/// One piece of a live log.
+#[derive(Debug)]
+pub struct Chunk {
+    /// Where it belongs.
+    pub header: ChunkHeader,
+    /// What was written.
+    pub bytes: bytes::Bytes,
+}
+
+/// The live log of one job, from when it was asked for.
+#[derive(Debug)]
+pub struct LiveLog {
+    chunks: Subscriber,
+}
+
+impl Queue {
+    /// A publisher for the tenant of a stack.
+    pub async fn open(servers: &Servers) -> Result<Self> {
+        let url = servers.nats.url();
+        let client = async_nats::connect(url).await;
+        let client = client.with_context(|| format!("connect to {url}"))?;
+        Ok(Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            s3: servers.s3.client(),
+            tenant: Token::parse(TENANT).expect("a plain word is a token"),
+        })
+    }
+
+    /// The connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// The same with streams.
+    pub fn jetstream(&self) -> &jetstream::Context {
+        &self.jetstream
+    }
+
+    /// Stores a tree of files and gives the `source` of a job that builds it.
+    pub async fn store_source(&self, files: &[(&str, &str)]) -> Result<Value> {
+        let packed = archive::pack(files)?;
+        let digest = Sha256Digest::of(&packed);
+        let key = source_object(&self.tenant, &digest);
+        let object = self.s3.put_object().bucket(SOURCES).key(&key);
+        let storing = object.body(ByteStream::from(packed)).send();
+        // Boxed, since the futures of an AWS client are large.
+        Box::pin(storing).await.context("store a source")?;
+        Ok(source(&format!("s3://{SOURCES}/{key}"), &digest))
+    }
+
+    /// Where this tenant's jobs go.
+    pub fn subject(&self) -> JobSubject {
+        JobSubject {
+            pool: Token::parse("default").expect("a plain word is a token"),
+            trust: Trust::Untrusted,
+            priority: Priority::default(),
+            tenant: self.tenant.clone(),
+        }
+    }
+
+    /// Publishes a body, whatever it is, and gives its sequence in the stream.
+    pub async fn publish(&self, body: impl Into<bytes::Bytes>) -> Result<u64> {
+        let subject = self.subject().to_string();
+        let stored = self.jetstream.publish(subject, body.into()).await;
+        let stored = stored.context("publish a job")?.await;
+        Ok(stored.context("publish a job")?.sequence)
+    }
+
+    /// Publishes a job and waits for its result.
+    pub async fn run(&self, job: &Value) -> Result<JobResult> {
+        self.publish(job.to_string()).await?;
+        self.result(job_id(job)?).await
+    }
+
+    /// Waits for the result that is filed under `job_id`.
+    pub async fn result(&self, job_id: &str) -> Result<JobResult> {
+        let job_id = Token::parse(job_id).context("read a job's id")?;
+        let waiting = results::wait(&self.client, &self.jetstream, &self.tenant, &job_id);
+        let result = tokio::time::timeout(RESULT_DEADLINE, waiting).await;
+        let result = result
+            .with_context(|| format!("job {job_id}: no result within {RESULT_DEADLINE:?}"))?;
+        result.with_context(|| format!("wait for the result of job {job_id}"))
+    }
+
+    /// Every result of a job that is heard from now on.
+    pub async fn hear_results(&self, job_id: &str) -> Result<Subscriber> {
+        let job_id = Token::parse(job_id).context("read a job's id")?;
+        let subject = result_subject(&self.tenant, &job_id);
+        let heard = self
+            .client
+            .subscribe(subject)
+            .await
+            .context("subscribe to results")?;
+        self.client.flush().await.context("subscribe to results")?;
+        Ok(heard)
+    }
+
+    /// The live log of a job, from now on.
+    pub async fn follow(&self, job_id: &str) -> Result<LiveLog> {
+        let job_id = Token::parse(job_id).context("read a job's id")?;
+        let subject = log_subject(&self.tenant, &job_id);
+        let chunks = self
+            .client
+            .subscribe(subject)
+            .await
+            .context("subscribe to a log")?;
+        self.client.flush().await.context("subscribe to a log")?;
+        Ok(LiveLog { chunks })
+    }
+
+    /// Jobs that nobody has acknowledged.
+    pub async fn waiting_jobs(&self) -> Result<u64> {
+        let jobs = self.jetstream.get_stream(stream::JOBS).await;
+        let Info { state, .. } = jobs.context("look at the queue")?.cached_info().clone();
+        Ok(state.messages)
+    }
+
+    /// The bytes of an object.
+    pub async fn object(&self, uri: &ObjectUri) -> Result<bytes::Bytes> {
+        let object = self.s3.get_object().bucket(uri.bucket()).key(uri.key());
+        let object = object.send().await.with_context(|| format!("open {uri}"))?;
+        let body = object.body.collect().await;
+        Ok(body.with_context(|| format!("read {uri}"))?.into_bytes())
+    }
+}
+
+impl LiveLog {
+    /// The next piece.
+    pub async fn next(&mut self) -> Result<Chunk> {
+        let message = self
+            .chunks
+            .next()
+            .await
+            .context("the connection is closed")?;
+        let headers = message.headers.context("a chunk has headers")?;
+        let header = ChunkHeader::read(|name| headers.get(name).map(HeaderValue::as_str));
+        Ok(Chunk {
+            header: header.context("read the headers of a chunk")?,
+            bytes: message.payload,
+        })
+    }
+}
+
+/// The `source` of a job, as JSON.
+pub fn source(uri: &str, digest: &Sha256Digest) -> Value {
+    json!({"archive": {"uri": uri, "digest": {"sha256": digest.to_string()}}})
+}
+
+/// A job with one shell step, as JSON; cases change what they are about.
+pub fn job(source: &Value, environment: &str, script: &str) -> Value {
+    json!({
+        "schema": "sourdough/job/v1",
+        "id": Uuid::now_v7().to_string(),
+        "source": source,
+        "environment": {"name": environment},
+        "steps": [{"name": "build", "sh": script, "timeout_s": 300}],
+    })
+}
+
+/// The id that a result is filed under.
+pub fn job_id(job: &Value) -> Result<&str> {
+    job["id"].as_str().context("a job has an id")
+}

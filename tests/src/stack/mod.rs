@@ -1,0 +1,284 @@
+//! A whole stack on this machine: two servers, one bakery, one worker, all on loopback.
+//!
+//! ```text
+//! <directory>/
+//!   lock                     held while a stack is started or owned
+//!   running.json             what `make up` left running
+//!   nats/ s3/                the servers' data and logs
+//!   bakery.toml worker.toml  what the services are told
+//!   bakery/ worker/          their state; the worker's can be deleted at any time it does not run
+//!   bakery.log worker.log
+//! ```
+//!
+//! What always holds: one stack in one directory at a time; a stack that is dropped leaves no process; whatever state an
+//! interrupted one left is used again.
+
+mod config;
+mod record;
+mod registry;
+mod servers;
+pub mod service;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use async_nats::jetstream;
+
+pub use record::Record;
+pub use registry::Registry;
+pub use servers::Servers;
+pub use service::Service;
+
+use crate::launch::Lifetime;
+use crate::process::Process;
+use crate::programs::Programs;
+use crate::progress::Progress;
+use crate::state::State;
+use crate::tools::Tools;
+
+/// The tenant whose environments a stack has.
+pub const TENANT: &str = "default";
+
+/// 30 s for a service to end its work.
+const GRACE: Duration = Duration::from_secs(30);
+
+/// What stack to start.
+#[derive(Debug, Clone)]
+pub struct StackOptions {
+    /// Where it keeps everything.
+    pub directory: PathBuf,
+    /// Whether it ends with its owner.
+    pub lifetime: Lifetime,
+    /// Jobs that its worker runs at once.
+    pub slots: u32,
+    /// Files with the templates and environments that it has.
+    pub definitions: Vec<PathBuf>,
+}
+
+/// A running stack. Dropping it kills all of it.
+#[derive(Debug)]
+pub struct Stack {
+    // In the order in which they are dropped: who uses before what is used.
+    /// Runs jobs.
+    pub worker: Process,
+    /// Bakes snapshots.
+    pub bakery: Process,
+    /// Messages and objects.
+    pub servers: Servers,
+    /// How its services were started.
+    pub services: Services,
+    lock: File,
+}
+
+/// The services of a stack, and how to start them.
+#[derive(Debug, Clone)]
+pub struct Services {
+    /// `bakery serve`.
+    pub bakery: Service,
+    /// The worker.
+    pub worker: Service,
+}
+
+impl Stack {
+    /// Starts one, in phases.
+    pub async fn start(
+        options: &StackOptions,
+        state: &State,
+        progress: &mut Progress,
+    ) -> Result<Self> {
+        let (lock, programs) = (acquire(&options.directory)?, Programs::find()?);
+        let tools = progress
+            .phase("nats-server and SeaweedFS are installed", async {
+                Tools::install(state)
+            })
+            .await?;
+        let servers = progress
+            .phase(
+                "nats-server and SeaweedFS are started",
+                Servers::start(&tools, &options.directory, options.lifetime),
+            )
+            .await?;
+        let services = Services::configure(options, &programs, &servers)?;
+        progress
+            .phase(
+                "streams, buckets and definitions are made",
+                services.provision(&options.definitions),
+            )
+            .await?;
+        let (bakery, worker) = progress
+            .phase(
+                "bakery and worker are started",
+                services.start(options.lifetime),
+            )
+            .await?;
+        Ok(Self {
+            worker,
+            bakery,
+            servers,
+            services,
+            lock,
+        })
+    }
+
+    /// The variables that a client needs.
+    pub fn environment(&self) -> Vec<(String, String)> {
+        self.services.worker.environment.clone()
+    }
+
+    /// A connection to its NATS server.
+    pub async fn connect(&self) -> Result<jetstream::Context> {
+        let url = self.servers.nats.url();
+        let client = async_nats::connect(url).await;
+        Ok(jetstream::new(
+            client.with_context(|| format!("connect to {url}"))?,
+        ))
+    }
+
+    /// Stops all of it, users before what they use.
+    pub async fn stop(self) -> Result<()> {
+        let (worker, bakery) = tokio::join!(self.worker.stop(GRACE), self.bakery.stop(GRACE));
+        self.servers.stop().await?;
+        for (name, status) in [("worker", worker?), ("bakery", bakery?)] {
+            if !status.success() {
+                bail!("{name} was asked to end, and ended with {status}");
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaves all of it running, with a record in its directory. It should have been started detached.
+    pub fn detach(self, directory: &Path) -> Result<Record> {
+        let environment = self.environment();
+        let [nats, s3] = self.servers.detach()?;
+        let record = Record {
+            killed: vec![s3.name.clone()],
+            processes: vec![self.worker.detach()?, self.bakery.detach()?, nats, s3],
+            environment,
+        };
+        record.write(directory)?;
+        drop(self.lock);
+        Ok(record)
+    }
+}
+
+impl Services {
+    /// Writes their configuration.
+    pub fn configure(
+        options: &StackOptions,
+        programs: &Programs,
+        servers: &Servers,
+    ) -> Result<Self> {
+        let directory = &options.directory;
+        let nats = config::Nats {
+            url: servers.nats.url().to_owned(),
+        };
+        let objects = config::Objects {
+            endpoint: servers.s3.endpoint().to_owned(),
+        };
+        let qemu = config::Qemu {
+            accelerator: "tcg".to_owned(),
+        };
+        let bakery = config::BakeryConfig {
+            state: directory.join("bakery"),
+            agent: programs.agent.clone(),
+            nats: nats.clone(),
+            objects: objects.clone(),
+            qemu: qemu.clone(),
+            registries: [("npm".to_owned(), Registry::of_npm()?)].into(),
+        };
+        let worker = config::WorkerConfig {
+            name: "w1".to_owned(),
+            state: directory.join("worker"),
+            slots: options.slots,
+            trust: vec!["trusted".to_owned(), "untrusted".to_owned()],
+            untrusted_under_tcg: true,
+            nats,
+            objects,
+            qemu,
+        };
+        let service = |name, program: &Path, arguments: &[&str]| Service {
+            name,
+            program: program.to_owned(),
+            arguments: arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect(),
+            config: directory.join(format!("{name}.toml")),
+            directory: directory.clone(),
+            environment: environment(servers),
+        };
+        let services = Self {
+            bakery: service("bakery", &programs.bakery, &["serve"]),
+            worker: service("worker", &programs.worker, &[]),
+        };
+        config::write(&services.bakery.config, &bakery)?;
+        config::write(&services.worker.config, &worker)?;
+        Ok(services)
+    }
+
+    /// Makes streams and buckets, and stores definitions.
+    pub async fn provision(&self, definitions: &[PathBuf]) -> Result<()> {
+        self.bakery.run(&["init"]).await?;
+        let mut apply = vec!["apply", "--tenant", TENANT];
+        for definition in definitions {
+            apply.push(
+                definition
+                    .to_str()
+                    .context("the path of a definition is UTF-8")?,
+            );
+        }
+        self.bakery.run(&apply).await
+    }
+
+    /// Starts both, and waits until they serve.
+    pub async fn start(&self, lifetime: Lifetime) -> Result<(Process, Process)> {
+        tokio::try_join!(self.bakery.start(lifetime), self.worker.start(lifetime))
+    }
+}
+
+/// The variables through which a client finds the servers, and whose jobs it submits.
+fn environment(servers: &Servers) -> Vec<(String, String)> {
+    let tenant = ("SOURDOUGH_TENANT".to_owned(), TENANT.to_owned());
+    let mut environment = servers.environment();
+    environment.push(tenant);
+    environment
+}
+
+/// Takes a directory for a stack. Nobody else has one there until the file is dropped.
+fn acquire(directory: &Path) -> Result<File> {
+    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
+    if Record::read(directory)?.is_some_and(|record| record.is_running()) {
+        bail!(
+            "a stack runs in {}; `make down` stops it",
+            directory.display()
+        );
+    }
+    let path = directory.join("lock");
+    let lock = File::create(&path).with_context(|| format!("make {}", path.display()))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(fs::TryLockError::WouldBlock) => {
+            bail!("another process has a stack in {}", directory.display())
+        }
+        Err(fs::TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("lock {}", path.display()))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_stack_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = acquire(directory.path()).unwrap();
+        let error = acquire(directory.path()).unwrap_err();
+        assert!(error.to_string().contains("another process"), "{error}");
+        drop(held);
+        acquire(directory.path()).unwrap();
+    }
+}
