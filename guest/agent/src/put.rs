@@ -6,6 +6,8 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
@@ -142,23 +144,25 @@ impl Tree {
     }
 }
 
+/// Opens the root, making what is missing of it. Where it lies is the host's to say, so links on the way to it are
+/// followed (Debian's `/lib` is one), and nothing that is there is replaced.
 fn make_root(path: &str, owner: User) -> io::Result<File> {
-    let slash = Tree {
-        root: beneath::open_root("/")?,
-        owner,
-        directories: Vec::new(),
-    };
-    let inner = path.trim_matches('/');
+    let inner = path.strip_prefix('/').unwrap_or_default();
     beneath::check(inner)
         .map_err(|problem| io::Error::new(io::ErrorKind::InvalidInput, problem))?;
-    match beneath::open_root(path) {
-        Ok(root) => Ok(root),
-        Err(_) => {
-            let (parent, name) = slash.parent(inner)?;
-            let parent = parent.as_ref().unwrap_or(&slash.root).as_fd();
-            slash.directory(parent, name, 0o755)
+    let mut at = PathBuf::from("/");
+    for part in inner.split('/') {
+        at.push(part);
+        match std::fs::create_dir(&at) {
+            Ok(()) => std::os::unix::fs::chown(&at, Some(owner.uid), Some(owner.gid))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error),
         }
     }
+    File::options()
+        .read(true)
+        .custom_flags(libc::O_DIRECTORY)
+        .open(at)
 }
 
 /// Makes a new file where whatever stood there is gone.

@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use nix::sys::wait::WaitStatus;
-use wire::frame::{FIRST_GUEST_CHANNEL, MAX_DATA, VERSION, WINDOW};
+use wire::frame::{FIRST_GUEST_CHANNEL, MAX_DATA, VERSION, WINDOW, cost_of};
 use wire::{Decoder, Frame, Hello, Kind, Lane, Open, ToGuest, ToHost};
 
 use crate::operations;
@@ -351,9 +351,9 @@ impl Channel {
     }
 
     fn give_credit(&mut self, event: &Event) {
-        // What a frame took is its payload: bytes and the lane's tag. A message is small; counted by its encoding.
+        // What its frame took: the bytes and the lane's tag. A message is small, and encoded once more to be counted.
         let cost = match event {
-            Event::Data(bytes) => u32::try_from(bytes.len() + 1).unwrap_or(WINDOW),
+            Event::Data(bytes) => cost_of(bytes.len() + 1),
             Event::Message(message) => Frame::value(Kind::Message, 0, message).window_cost(),
             Event::Closed | Event::Gone | Event::SaidAll | Event::Exited(_) => 0,
         };

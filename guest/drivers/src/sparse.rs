@@ -80,7 +80,7 @@ mod tests {
         let file = File::create(&from).unwrap();
         file.set_len(64 << 20).unwrap();
         file.write_all_at(b"start", 0).unwrap();
-        file.write_all_at(&[7; 100_000], 10 << 20).unwrap();
+        file.write_all_at(&vec![7; 100_000], 10 << 20).unwrap();
         copy(&from, &to).unwrap();
         assert!(std::fs::read(&from).unwrap() == std::fs::read(&to).unwrap());
         let blocks = std::fs::metadata(&to).unwrap().blocks();

@@ -4,7 +4,7 @@
 //! operation half-way ends it in the guest as well.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
@@ -13,6 +13,7 @@ use wire::{
     ToGuest, ToHost,
 };
 
+use crate::identity::Identity;
 use crate::session::{Channel, Incoming, Session, SessionError};
 
 /// Most files that one listing may return, whatever the caller asks for.
@@ -61,8 +62,14 @@ impl AgentClient {
     }
 
     /// Makes a restored guest its own: entropy, clock, hostname.
-    pub async fn thaw(&self, thaw: &Thaw) -> Result<(), AgentError> {
-        self.done("thaw the guest", &Open::Thaw(thaw.clone())).await
+    pub async fn thaw(&self, identity: &Identity) -> Result<(), AgentError> {
+        let realtime = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let thaw = Thaw {
+            entropy: identity.entropy,
+            realtime: realtime.expect("the host's clock is past 1970"),
+            hostname: identity.hostname.clone(),
+        };
+        self.done("thaw the guest", &Open::Thaw(thaw)).await
     }
 
     /// Writes everything that the guest holds back to its disk.

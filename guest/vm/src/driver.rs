@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use wire::Thaw;
 
 use crate::agent::{AgentClient, AgentError};
+use crate::identity::Identity;
 use crate::slot::Slot;
 use crate::snapshot::{Machine, SnapshotFiles};
 
@@ -33,7 +33,7 @@ pub trait Driver: Send + Sync {
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<dyn BakeVm>, VmError>;
 
     /// Forks a baked guest: memory and disk private and copied on write, thawed, agent answering. The snapshot is only
@@ -42,7 +42,7 @@ pub trait Driver: Send + Sync {
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<dyn Vm>, VmError>;
 }
 

@@ -28,9 +28,9 @@ use std::path::Path;
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use wire::Thaw;
 
 use crate::driver::{BakeVm, BootSpec, Driver, HostProfile, Vm, VmError};
+use crate::identity::Identity;
 use crate::slot::Slot;
 use crate::snapshot::{Machine, SnapshotFiles};
 use vm::FakeVm;
@@ -102,7 +102,7 @@ impl FakeDriver {
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<FakeVm>, VmError> {
         from.check(&self.profile)?;
         let trouble = self.queue().pop_front();
@@ -116,7 +116,7 @@ impl FakeDriver {
         image::unpack(&from.memory(), &slot.path("root/run")).await?;
         let asleep = true;
         let vm = FakeVm::start(slot, from.machine(), &self.profile, trouble, asleep).await?;
-        let thawed = vm.agent().thaw(thaw).await;
+        let thawed = vm.agent().thaw(identity).await;
         thawed.map_err(|source| VmError::Agent {
             doing: "thaw the guest",
             source,
@@ -151,18 +151,18 @@ impl Driver for FakeDriver {
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<dyn BakeVm>, VmError> {
-        Ok(self.start_from(from, slot, thaw).await?)
+        Ok(self.start_from(from, slot, identity).await?)
     }
 
     async fn fork(
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<dyn Vm>, VmError> {
-        Ok(self.start_from(from, slot, thaw).await?)
+        Ok(self.start_from(from, slot, identity).await?)
     }
 }
 

@@ -8,6 +8,7 @@ pub mod agent;
 pub mod conformance;
 pub mod driver;
 pub mod fake;
+pub mod identity;
 pub mod session;
 pub mod slot;
 pub mod snapshot;
@@ -15,6 +16,7 @@ pub mod tunnel;
 
 pub use agent::{AgentClient, AgentError, ExecEvent, Execution, FileRead, Output, ProxyPort, Put};
 pub use driver::{BakeVm, BootSpec, Driver, Exit, HostProfile, Vm, VmError};
+pub use identity::Identity;
 pub use session::{Channel, SessionError};
 pub use slot::Slot;
 pub use snapshot::{Machine, SnapshotFiles};

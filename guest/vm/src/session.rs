@@ -277,8 +277,8 @@ impl Shared {
         let Some(entry) = channels.get(&id) else {
             return Ok(());
         };
-        if entry.closed || cost == 0 {
-            let text = format!("an empty frame, or one after the last, on channel {id}");
+        if entry.closed {
+            let text = format!("a frame after the last on channel {id}");
             return Err(SessionError::Protocol(text));
         }
         if entry.owed.fetch_add(cost, Ordering::AcqRel) + cost > WINDOW {
@@ -662,11 +662,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_guest_that_sends_empty_frames_is_cut_off() {
+    async fn a_guest_that_floods_a_channel_with_empty_frames_is_cut_off() {
         let (session, mut guest) = session().await;
         let _channel = session.channel(&Open::Sync).unwrap();
         let id = guest.next().await.channel;
-        guest.say(Frame::empty(Kind::Message, id)).await;
+        for _ in 0..=WINDOW as usize / wire::frame::HEADER {
+            guest.say(Frame::empty(Kind::Message, id)).await;
+        }
         assert!(matches!(session.ended().await, SessionError::Protocol(_)));
     }
 
@@ -702,7 +704,7 @@ mod tests {
             let credit = guest.next().await;
             assert_eq!(
                 credit.as_credit().unwrap() as usize,
-                wire::frame::MAX_PAYLOAD
+                wire::frame::HEADER + wire::frame::MAX_PAYLOAD
             );
         }
     }

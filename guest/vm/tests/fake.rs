@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use vm::conformance::{self, Capabilities};
 use vm::fake::FakeDriver;
-use vm::{BootSpec, Driver, ExecEvent, Exit, Machine, Slot, SnapshotFiles, Vm, VmError};
-use wire::{Command, ExecSpec, Thaw, User};
+use vm::{BootSpec, Driver, ExecEvent, Exit, Identity, Machine, Slot, SnapshotFiles, Vm, VmError};
+use wire::{Command, ExecSpec, User};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_fake_driver_passes_the_conformance_suite() {
@@ -120,12 +120,9 @@ impl Bench {
     }
 
     async fn fork(&self, snapshot: &SnapshotFiles) -> Result<Box<dyn Vm>, VmError> {
-        let thaw = Thaw {
-            entropy: ([1; 32], [2; 32]),
-            realtime: Duration::from_secs(1),
-            hostname: "fake".into(),
-        };
-        self.driver.fork(snapshot, self.slot(), &thaw).await
+        self.driver
+            .fork(snapshot, self.slot(), &Identity::fresh("fake"))
+            .await
     }
 
     fn slot(&self) -> Slot {

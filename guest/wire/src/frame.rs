@@ -25,9 +25,9 @@ pub const MAX_PAYLOAD: usize = 64 * 1024 + 1;
 /// Most bytes of raw data in one frame.
 pub const MAX_DATA: usize = 64 * 1024;
 
-/// Bytes of payload that may be on the way in one direction of a channel before the receiver has to grant more: four
-/// frames, so that a sender does not stop between a frame and its credit.
-pub const WINDOW: u32 = 4 * (64 * 1024 + 1);
+/// Bytes of messages and data, headers included, that may be on the way in one direction of a channel before the receiver
+/// has to grant more: four frames, so that a sender does not stop between a frame and its credit.
+pub const WINDOW: u32 = 4 * (64 * 1024 + 1 + 9);
 
 /// First id of the channels that the guest opens; the host's lie below.
 pub const FIRST_GUEST_CHANNEL: u32 = 1 << 31;
@@ -201,10 +201,10 @@ impl Frame {
             .map_err(|_| FrameError::Malformed("credit"))
     }
 
-    /// What the payload takes of the receiver's window.
+    /// What the frame takes of the receiver's window: also its header, or a flood of tiny frames would cost next to nothing.
     pub fn window_cost(&self) -> u32 {
         if self.kind.uses_window() {
-            u32::try_from(self.payload.len()).expect("a payload is bounded by MAX_PAYLOAD")
+            cost_of(self.payload.len())
         } else {
             0
         }
@@ -220,6 +220,11 @@ impl Frame {
         out.extend_from_slice(&self.channel.to_le_bytes());
         out.extend_from_slice(&self.payload);
     }
+}
+
+/// What a frame with a payload of `length` bytes takes of a window.
+pub fn cost_of(length: usize) -> u32 {
+    u32::try_from(HEADER + length).expect("a payload is bounded by MAX_PAYLOAD")
 }
 
 /// Turns bytes, in whatever pieces they come, into frames.

@@ -130,7 +130,7 @@ impl Prepared {
                 "virtserialport,chardev=agent,name=sourdough.agent",
             ]);
         prepared.disk(&mut command, &start.disk)?;
-        prepared.boot_or_restore(&mut command, start)?;
+        prepared.boot_or_restore(&mut command, config, start)?;
         prepared.command = command;
         Ok(prepared)
     }
@@ -175,7 +175,12 @@ impl Prepared {
         Ok(())
     }
 
-    fn boot_or_restore(&mut self, command: &mut Command, start: &Start) -> Result<(), VmError> {
+    fn boot_or_restore(
+        &mut self,
+        command: &mut Command,
+        config: &QemuConfig,
+        start: &Start,
+    ) -> Result<(), VmError> {
         if let Some((kernel, initrd)) = &start.boot {
             let mut by_number = |path: &PathBuf| -> Result<String, VmError> {
                 let file = File::open(path).map_err(VmError::io("open", path))?;
@@ -188,7 +193,7 @@ impl Prepared {
                 "-initrd",
                 &initrd,
                 "-append",
-                KERNEL_ARGUMENTS,
+                &kernel_arguments(config),
             ]);
         }
         if let Some(state) = &start.state {
@@ -197,5 +202,13 @@ impl Prepared {
             command.args(["-incoming", "defer"]);
         }
         Ok(())
+    }
+}
+
+fn kernel_arguments(config: &QemuConfig) -> String {
+    match config.accelerator.as_str() {
+        "tcg" => format!("{KERNEL_ARGUMENTS} tsc_early_khz={}", super::tsc::khz()),
+        // A real processor, or its hypervisor, tells the kernel itself.
+        _ => KERNEL_ARGUMENTS.into(),
     }
 }

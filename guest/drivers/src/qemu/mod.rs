@@ -17,6 +17,7 @@
 mod command;
 mod process;
 mod qmp;
+mod tsc;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -27,10 +28,9 @@ use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use vm::{
-    AgentClient, BakeVm, BootSpec, Driver, Exit, HostProfile, Machine, Slot, SnapshotFiles, Vm,
-    VmError,
+    AgentClient, BakeVm, BootSpec, Driver, Exit, HostProfile, Identity, Machine, Slot,
+    SnapshotFiles, Vm, VmError,
 };
-use wire::Thaw;
 
 use crate::sealed::SealedMemories;
 use crate::sparse;
@@ -131,7 +131,7 @@ enum Wake<'a> {
     /// From nothing.
     Boot,
     /// From a state; then it is made its own.
-    Restore(&'a Thaw),
+    Restore(&'a Identity),
 }
 
 impl Wake<'_> {
@@ -151,9 +151,9 @@ impl Wake<'_> {
         let agent = AgentClient::connect(agent)
             .await
             .map_err(agent_error("greet the guest's agent"))?;
-        if let Wake::Restore(thaw) = self {
+        if let Wake::Restore(identity) = self {
             agent
-                .thaw(thaw)
+                .thaw(identity)
                 .await
                 .map_err(agent_error("thaw the guest"))?;
         }
@@ -187,7 +187,7 @@ impl Driver for Qemu {
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<dyn BakeVm>, VmError> {
         from.check(&self.profile)?;
         copy_file(&from.memory(), &slot.path("memory")).await?;
@@ -200,7 +200,7 @@ impl Driver for Qemu {
             state: Some(from.state()),
         };
         Ok(Box::new(
-            self.start(start, slot, Wake::Restore(thaw), self.config.fork_limit)
+            self.start(start, slot, Wake::Restore(identity), self.config.fork_limit)
                 .await?,
         ))
     }
@@ -209,7 +209,7 @@ impl Driver for Qemu {
         &self,
         from: &SnapshotFiles,
         slot: Slot,
-        thaw: &Thaw,
+        identity: &Identity,
     ) -> Result<Box<dyn Vm>, VmError> {
         from.check(&self.profile)?;
         let memory = from.memory();
@@ -226,7 +226,7 @@ impl Driver for Qemu {
             state: Some(from.state()),
         };
         Ok(Box::new(
-            self.start(start, slot, Wake::Restore(thaw), self.config.fork_limit)
+            self.start(start, slot, Wake::Restore(identity), self.config.fork_limit)
                 .await?,
         ))
     }

@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use super::Outcome::{self, Passed};
 use super::guest::{Failure, Guest, MEMORY, SOURCE, check, equal, file, program};
-use super::rig::{FROZEN, Rig, digests, thaw};
+use super::rig::{FROZEN, HOSTNAME, Rig, digests};
 use crate::driver::{Exit, HostProfile, VmError};
+use crate::identity::Identity;
 use crate::snapshot::SnapshotFiles;
 
 pub(super) async fn disk(rig: &Rig<'_>) -> Result<Outcome, Failure> {
@@ -54,7 +55,7 @@ pub(super) async fn private(rig: &Rig<'_>) -> Result<Outcome, Failure> {
 pub(super) async fn derived(rig: &Rig<'_>) -> Result<Outcome, Failure> {
     let vm = rig
         .driver
-        .derive(&rig.snapshot, rig.slot()?, &thaw())
+        .derive(&rig.snapshot, rig.slot()?, &Identity::fresh(HOSTNAME))
         .await?;
     let baking = Guest::new(vm);
     equal(
@@ -129,7 +130,11 @@ pub(super) async fn foreign(rig: &Rig<'_>) -> Result<Outcome, Failure> {
         ..rig.driver.profile().clone()
     };
     let snapshot = SnapshotFiles::create(dir.path(), rig.snapshot.machine(), &profile)?;
-    let problem = match rig.driver.fork(&snapshot, rig.slot()?, &thaw()).await {
+    let problem = match rig
+        .driver
+        .fork(&snapshot, rig.slot()?, &Identity::fresh(HOSTNAME))
+        .await
+    {
         Err(VmError::Snapshot { problem, .. }) => problem,
         Err(error) => return Err(error.into()),
         Ok(_) => return Err(Failure::new("it was forked")),
@@ -140,7 +145,10 @@ pub(super) async fn foreign(rig: &Rig<'_>) -> Result<Outcome, Failure> {
             &format!("{problem:?} does not name {version}"),
         )?;
     }
-    let derived = rig.driver.derive(&snapshot, rig.slot()?, &thaw()).await;
+    let derived = rig
+        .driver
+        .derive(&snapshot, rig.slot()?, &Identity::fresh(HOSTNAME))
+        .await;
     check(derived.is_err(), "it was derived from")?;
     Ok(Passed)
 }

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
-use wire::Thaw;
 
 use super::guest::{Failure, Guest, MEMORY, SOURCE, file};
 use crate::driver::{BootSpec, Driver};
+use crate::identity::Identity;
 use crate::slot::Slot;
 use crate::snapshot::SnapshotFiles;
 
@@ -62,7 +62,10 @@ impl Rig<'_> {
 
     /// A fresh fork of another snapshot.
     pub(super) async fn fork_of(&self, snapshot: &SnapshotFiles) -> Result<Guest, Failure> {
-        let vm = self.driver.fork(snapshot, self.slot()?, &thaw()).await?;
+        let vm = self
+            .driver
+            .fork(snapshot, self.slot()?, &Identity::fresh(HOSTNAME))
+            .await?;
         Ok(Guest::new(vm))
     }
 
@@ -79,21 +82,6 @@ impl Rig<'_> {
 
 /// The hostname that forks get.
 pub(super) const HOSTNAME: &str = "conformance";
-
-/// A thaw with the host's time and fresh entropy.
-pub(super) fn thaw() -> Thaw {
-    let half = || {
-        let mut bytes = [0; 32];
-        bytes[..16].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        bytes[16..].copy_from_slice(uuid::Uuid::new_v4().as_bytes());
-        bytes
-    };
-    Thaw {
-        entropy: (half(), half()),
-        realtime: now(),
-        hostname: HOSTNAME.into(),
-    }
-}
 
 /// The host's time since the Unix epoch.
 pub(super) fn now() -> Duration {

@@ -1,0 +1,107 @@
+//! The conformance suite over real QEMU, and what only a real VMM can show.
+//!
+//! The suite needs a kernel, a root disk and the agent; `make test` makes them once and names them in the environment.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use drivers::{Qemu, QemuConfig, initramfs, sparse};
+use vm::conformance::{self, Capabilities};
+use vm::{BootSpec, Driver, Identity, Machine, Slot};
+
+/// Where `make test` puts the parts of a guest: `kernel`, `modules/`, `root.ext4`, `sourdough-agent`.
+const PARTS: &str = "SOURDOUGH_GUEST";
+
+fn parts() -> PathBuf {
+    let parts = std::env::var_os(PARTS).map(PathBuf::from);
+    parts.unwrap_or_else(|| panic!("{PARTS} is not set: run the tests through `make test`"))
+}
+
+/// A guest about to be booted: the disk is a copy, the rest is only read.
+fn boot_spec(scratch: &Path) -> BootSpec {
+    let parts = parts();
+    let (initrd, disk) = (scratch.join("initramfs"), scratch.join("disk"));
+    initramfs::write(
+        &parts.join("sourdough-agent"),
+        &parts.join("modules"),
+        &initrd,
+    )
+    .unwrap();
+    sparse::copy(&parts.join("root.ext4"), &disk).unwrap();
+    let machine = Machine {
+        vcpu: 1,
+        memory_mib: 512,
+    };
+    BootSpec {
+        kernel: parts.join("kernel"),
+        initrd,
+        disk,
+        machine,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn qemu_passes_the_conformance_suite() {
+    let scratch = tempfile::tempdir().unwrap();
+    let qemu = Qemu::new(QemuConfig::default()).unwrap();
+    let baked = scratch.path().join("baked");
+    std::fs::create_dir(&baked).unwrap();
+    let rig = conformance::prepare(&qemu, boot_spec(scratch.path()), &baked)
+        .await
+        .unwrap();
+    every_baked_file_refuses_a_writer(rig.snapshot.dir());
+
+    let report = conformance::run(&rig, Capabilities { own_kernel: true }, None).await;
+    assert!(report.failed.is_empty(), "{:#?}", report.failed);
+    assert_eq!(
+        report.passed.len() + report.skipped.len(),
+        conformance::cases().len()
+    );
+
+    dropping_a_vm_kills_its_process(&qemu, &rig, scratch.path()).await;
+}
+
+/// A VMM's user has no way to write to what other forks start from. (The memory it maps is sealed besides.)
+fn every_baked_file_refuses_a_writer(dir: &Path) {
+    use std::os::unix::fs::MetadataExt;
+    for name in ["memory", "state", "disk"] {
+        let file = std::fs::metadata(dir.join(name)).unwrap();
+        assert_eq!(file.mode() & 0o777, 0o444, "{name}");
+        assert_eq!(file.uid(), nix::unistd::Uid::effective().as_raw(), "{name}");
+    }
+}
+
+async fn dropping_a_vm_kills_its_process(qemu: &Qemu, rig: &conformance::Rig<'_>, scratch: &Path) {
+    let slots = scratch.join("dropped");
+    let slot = Slot::create(&slots).unwrap();
+    let marker = slot.dir().to_owned();
+    let vm = qemu
+        .fork(&rig.snapshot, slot, &Identity::fresh("dropped"))
+        .await
+        .unwrap();
+    let pid = process_with(&marker).expect("a running VM has a process whose TMPDIR is its slot");
+    drop(vm);
+    let gone = async {
+        while Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone)
+        .await
+        .expect("the process is killed");
+    assert!(!marker.exists(), "the slot goes with its VM");
+}
+
+/// The process that was started with `TMPDIR` set to `slot`.
+fn process_with(slot: &Path) -> Option<u32> {
+    let wanted = format!("TMPDIR={}", slot.display());
+    let pids = std::fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.into_iter().find(|pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        environment
+            .split(|byte| *byte == 0)
+            .any(|entry| entry == wanted.as_bytes())
+    })
+}
