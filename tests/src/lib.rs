@@ -17,6 +17,7 @@
 //! | [`submit`] | a build as a person asks for it |
 //! | [`queue`], [`archive`] | a publisher without a client |
 //! | [`guest`] | what a test boots without a bakery |
+//! | [`gate`] | a server that is away, and comes |
 //! | [`progress`], [`interrupt`] | what a person sees of it, and how one ends it |
 //! | [`demo`], [`up`], [`with`], [`bench`] | the subcommands of `dev` |
 //!
@@ -26,6 +27,7 @@
 pub mod archive;
 pub mod bench;
 pub mod demo;
+pub mod gate;
 pub mod guest;
 pub mod interrupt;
 pub mod launch;

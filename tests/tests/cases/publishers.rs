@@ -1,0 +1,94 @@
+//! Publishers and subscribers that know the messages and none of our code.
+
+use anyhow::{Context as _, Result, ensure};
+use bus::results::{self, Stored};
+use e2e::python::Python;
+use e2e::queue::{self, Queue};
+use e2e::state::State;
+use futures_util::StreamExt as _;
+use schemas::names::result_subject;
+use schemas::{JobResult, Reason, Token};
+use uuid::Uuid;
+
+use crate::stack::Cases;
+
+const SCRIPT: &str = include_str!("publish.py");
+
+/// Any result will do: what it says is not looked at.
+const RESULT: &[u8] = include_bytes!("../../../schemas/examples/result.json");
+
+pub(crate) async fn a_job_that_python_published_has_a_result(cases: &mut Cases) -> Result<()> {
+    let python = Python::install(&State::from_environment()?)?;
+    let job = cases.job("cat hello.txt");
+    let job_id = Token::parse(queue::job_id(&job)?)?;
+    let mut command = tokio::process::Command::from(python.command());
+    let output = command
+        .args(["-c", SCRIPT, cases.stack()?.servers.nats.url()])
+        .arg(cases.queue.subject().to_string())
+        .arg(result_subject(&cases.queue.tenant, &job_id))
+        .arg(job.to_string())
+        .output()
+        .await?;
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let result = JobResult::parse(&output.stdout)?;
+    ensure!(
+        result.reason.known() == Some(&Reason::Completed),
+        "{}: {}",
+        result.reason,
+        result.message
+    );
+    ensure!(result.job_id == job_id && result.exit_code == Some(0));
+    ensure!(cases.log(&result).await? == "hello\n");
+    cases.is_settled().await
+}
+
+pub(crate) async fn of_two_reports_that_race_a_subscriber_hears_one(
+    cases: &mut Cases,
+) -> Result<()> {
+    let servers = &cases.stack()?.servers;
+    let rival = Queue::open(servers).await?;
+    for _ in 0..20 {
+        let job_id = Token::from(Uuid::now_v7());
+        let mut heard = cases.queue.hear_results(job_id.as_str()).await?;
+        let (first, second) = (
+            report(cases, &job_id, "first")?,
+            report(cases, &job_id, "second")?,
+        );
+        let (first, second) = tokio::try_join!(
+            results::publish_once(cases.queue.jetstream(), &first),
+            results::publish_once(rival.jetstream(), &second),
+        )?;
+        ensure!(
+            matches!(
+                (first, second),
+                (Stored::First, Stored::AlreadyThere) | (Stored::AlreadyThere, Stored::First)
+            ),
+            "{first:?} and {second:?}"
+        );
+        let winner = if first == Stored::First {
+            "first"
+        } else {
+            "second"
+        };
+        // Whatever the server sent before its answer to this has arrived.
+        cases.queue.client().flush().await?;
+        heard.unsubscribe().await?;
+        let messages: Vec<_> = heard.collect().await;
+        ensure!(messages.len() == 1, "{} results were heard", messages.len());
+        ensure!(JobResult::parse(&messages[0].payload)?.worker.as_str() == winner);
+    }
+    Ok(())
+}
+
+fn report(cases: &Cases, job_id: &Token, worker: &str) -> Result<JobResult> {
+    Ok(JobResult {
+        job_id: job_id.clone(),
+        tenant: cases.queue.tenant.clone(),
+        worker: Token::parse(worker)?,
+        ..JobResult::parse(RESULT).context("a golden message parses")?
+    })
+}

@@ -1,0 +1,212 @@
+//! What the cases share: one stack, a publisher, and the questions that are asked after every job.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use e2e::launch::Lifetime;
+use e2e::progress::Progress;
+use e2e::queue::{self, Queue};
+use e2e::stack::{Stack, StackOptions};
+use e2e::state::{State, repository};
+use e2e::wait;
+use futures_util::{FutureExt as _, StreamExt as _};
+use nix::unistd::Uid;
+use schemas::{JobResult, Reason};
+use serde_json::Value;
+
+use crate::Case;
+
+/// 30 s for what a worker does after it has published a result: acknowledge, and end the VM.
+const SETTLED_DEADLINE: Duration = Duration::from_secs(30);
+
+/// The environment of most cases: a small Debian without any setup.
+pub(crate) const PLAIN: &str = "plain";
+
+/// The stack, once the first case has started it.
+#[derive(Default)]
+pub(crate) struct Shared(Option<Result<Box<Cases>, String>>);
+
+/// What a case works with.
+pub(crate) struct Cases {
+    /// The stack; gone after the last case.
+    stack: Option<Stack>,
+    /// A publisher.
+    pub(crate) queue: Queue,
+    /// The source of most cases: one file.
+    pub(crate) source: Value,
+    /// Where the stack keeps everything.
+    pub(crate) directory: PathBuf,
+}
+
+impl Shared {
+    /// Runs a case, or says why it cannot run on this machine.
+    pub(crate) async fn run(&mut self, case: Case) -> Result<Option<String>> {
+        if let Some(reason) = reason_to_skip() {
+            return Ok(Some(reason));
+        }
+        if self.0.is_none() {
+            let started = Box::pin(Cases::start()).await;
+            self.0 = Some(started.map(Box::new).map_err(|error| format!("{error:#}")));
+        }
+        match &mut self.0 {
+            Some(Ok(cases)) => case(cases).await.map(|()| None),
+            Some(Err(problem)) => bail!("the stack does not start: {problem}"),
+            None => unreachable!("it was started above"),
+        }
+    }
+
+    /// Ends the stack, if the cases that ran left it running.
+    pub(crate) async fn end(&mut self) {
+        if let Some(Ok(cases)) = &mut self.0
+            && let Some(stack) = cases.stack.take()
+            && let Err(error) = stack.stop().await
+        {
+            eprintln!("stop the stack: {error:#}");
+        }
+    }
+}
+
+impl Cases {
+    async fn start() -> Result<Self> {
+        let state = State::from_environment()?;
+        let definition = |path: &str| repository().join(path);
+        let options = StackOptions {
+            directory: state.path().join("cases"),
+            lifetime: Lifetime::Owner,
+            slots: 1,
+            definitions: [
+                "deploy/demo/template-node.json",
+                "deploy/demo/environment-widget.json",
+                "tests/definitions/template-debian.json",
+                "tests/definitions/environment-plain.json",
+                "tests/definitions/environment-broken.json",
+            ]
+            .map(definition)
+            .into(),
+        };
+        let stack = Stack::start(&options, &state, &mut Progress::start()).await?;
+        let queue = Queue::open(&stack.servers).await?;
+        Ok(Self {
+            source: queue.store_source(&[("hello.txt", "hello\n")]).await?,
+            stack: Some(stack),
+            queue,
+            directory: options.directory,
+        })
+    }
+
+    /// The stack.
+    pub(crate) fn stack(&self) -> Result<&Stack> {
+        self.stack.as_ref().context("the stack was stopped")
+    }
+
+    /// The stack, to be stopped.
+    pub(crate) fn take_stack(&mut self) -> Result<Stack> {
+        self.stack.take().context("the stack was stopped")
+    }
+
+    /// A job of one shell step in the plain environment.
+    pub(crate) fn job(&self, script: &str) -> Value {
+        queue::job(&self.source, PLAIN, script)
+    }
+
+    /// Runs a job that must end for `reason`, and looks at what is left of it.
+    pub(crate) async fn ends_with(&self, job: &Value, reason: Reason) -> Result<JobResult> {
+        let job_id = queue::job_id(job)?;
+        self.body_ends_with(job.to_string(), job_id, reason).await
+    }
+
+    /// Publishes a body whose result must be filed under `job_id` and give `reason`; there must be one result, the queue must
+    /// be empty and no VM may be left.
+    pub(crate) async fn body_ends_with(
+        &self,
+        body: String,
+        job_id: &str,
+        reason: Reason,
+    ) -> Result<JobResult> {
+        let mut heard = self.queue.hear_results(job_id).await?;
+        self.queue.publish(body).await?;
+        let result = self.queue.result(job_id).await?;
+        ensure!(
+            result.reason.known() == Some(&reason) && result.status == reason.status(),
+            "expected {}: {reason}, got {}: {}, {}",
+            reason.status(),
+            result.status,
+            result.reason,
+            result.message
+        );
+        ensure!(
+            !result.message.is_empty(),
+            "a result says in words what happened"
+        );
+        self.is_settled().await?;
+        ensure!(heard.next().await.is_some(), "the result was not heard");
+        ensure!(
+            heard.next().now_or_never().is_none(),
+            "a second result was heard"
+        );
+        Ok(result)
+    }
+
+    /// A script that must succeed; gives what it wrote.
+    pub(crate) async fn output_of(&self, script: &str) -> Result<String> {
+        let result = self.ends_with(&self.job(script), Reason::Completed).await?;
+        self.log(&result).await
+    }
+
+    /// The whole log of a job, as text.
+    pub(crate) async fn log(&self, result: &JobResult) -> Result<String> {
+        let Some(log) = &result.log else {
+            return Ok(String::new());
+        };
+        let bytes = self.queue.object(&log.uri).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Waits until the queue is empty and no VM runs.
+    pub(crate) async fn is_settled(&self) -> Result<()> {
+        wait::until("the job to be acknowledged", SETTLED_DEADLINE, async || {
+            Ok((self.queue.waiting_jobs().await? == 0).then_some(()))
+        })
+        .await?;
+        let slots = self.directory.join("worker/slots");
+        wait::until(
+            "every VM of the worker to be gone",
+            SETTLED_DEADLINE,
+            async || {
+                Ok((is_empty(&slots)? && processes_that_name(&slots).is_empty()).then_some(()))
+            },
+        )
+        .await
+    }
+}
+
+/// Why no case can run here.
+fn reason_to_skip() -> Option<String> {
+    if !Uid::effective().is_root() {
+        return Some("a template is baked as root only".to_owned());
+    }
+    None
+}
+
+fn is_empty(directory: &Path) -> Result<bool> {
+    match std::fs::read_dir(directory) {
+        Ok(mut entries) => Ok(entries.next().is_none()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) => Err(error).with_context(|| format!("list {}", directory.display())),
+    }
+}
+
+/// Ids of the processes with `path` in their environment or arguments, as every VMM has its slot.
+pub(crate) fn processes_that_name(path: &Path) -> Vec<u32> {
+    let path = path.as_os_str().as_encoded_bytes();
+    let names = |id: &u32| {
+        ["environ", "cmdline"].into_iter().any(|file| {
+            let text = std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
+            text.windows(path.len()).any(|window| window == path)
+        })
+    };
+    let entries = std::fs::read_dir("/proc").into_iter().flatten();
+    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    ids.filter(names).collect()
+}
