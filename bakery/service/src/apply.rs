@@ -1,0 +1,181 @@
+//! `bakery apply FILE…`: definitions from files into the bucket. All files are read and checked before the first is put.
+
+use std::path::{Path, PathBuf};
+
+use async_nats::jetstream;
+use bus::nats;
+use bytes::Bytes;
+use schemas::{Environment, FieldError, Template, Token, canonical, names};
+use serde::{Deserialize, Serialize};
+
+use crate::config::Config;
+use crate::definitions::{Change, Definitions};
+
+/// A definition that has been checked, and where it goes.
+#[derive(Debug, PartialEq, Eq)]
+struct Checked {
+    key: String,
+    body: Bytes,
+}
+
+/// Why a file is not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// It cannot be read.
+    #[error("{}: cannot be read", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is no definition.
+    #[error("{}: {problem}", path.display())]
+    Invalid {
+        /// The file.
+        path: PathBuf,
+        /// The field and what is wrong with it.
+        problem: FieldError,
+    },
+    /// It is an environment, and nobody said whose.
+    #[error("{}: is an environment: say whose with --tenant", path.display())]
+    NoTenant {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The part of a definition that says what it is.
+#[derive(Deserialize)]
+struct Tagged {
+    #[serde(default)]
+    schema: String,
+}
+
+/// Puts the definitions in `files`; environments become those of `tenant`. Returns what became of each, a line each.
+pub async fn run(
+    config: &Config,
+    files: &[PathBuf],
+    tenant: Option<&Token>,
+) -> anyhow::Result<Vec<String>> {
+    let checked = check(files, tenant)?;
+    let client = nats::connect(&config.nats, "bakery-apply").await?;
+    let definitions = Definitions::open(&jetstream::new(client)).await?;
+    let mut said = Vec::new();
+    for Checked { key, body } in checked {
+        let change = match definitions.put(&key, body).await? {
+            Change::Created => "created",
+            Change::Updated => "updated",
+            Change::Unchanged => "unchanged",
+        };
+        said.push(format!("{key}: {change}"));
+    }
+    Ok(said)
+}
+
+/// Reads all files, and stops at the first that is not right.
+fn check(files: &[PathBuf], tenant: Option<&Token>) -> Result<Vec<Checked>, ApplyError> {
+    files.iter().map(|path| check_file(path, tenant)).collect()
+}
+
+fn check_file(path: &Path, tenant: Option<&Token>) -> Result<Checked, ApplyError> {
+    let path = || path.to_owned();
+    let invalid = |problem| ApplyError::Invalid {
+        path: path(),
+        problem,
+    };
+    let body = std::fs::read(path()).map_err(|source| ApplyError::Read {
+        path: path(),
+        source,
+    })?;
+    match schema(&body).map_err(invalid)?.as_str() {
+        "sourdough/template/v1" => {
+            let template = Template::parse(&body).map_err(invalid)?;
+            let key = names::template_definition_key(&template.name);
+            Ok(checked(key, &template))
+        }
+        "sourdough/environment/v1" => {
+            let environment = Environment::parse(&body).map_err(invalid)?;
+            let tenant = tenant.ok_or_else(|| ApplyError::NoTenant { path: path() })?;
+            let key = names::environment_key(tenant, &environment.name);
+            Ok(checked(key, &environment))
+        }
+        other => {
+            let problem =
+                format!("must be sourdough/template/v1 or sourdough/environment/v1, is {other:?}");
+            Err(invalid(FieldError::new("schema", problem)))
+        }
+    }
+}
+
+fn schema(body: &[u8]) -> Result<String, FieldError> {
+    let tagged: Result<Tagged, _> = serde_json::from_slice(body);
+    tagged
+        .map(|tagged| tagged.schema)
+        .map_err(|error| FieldError::new("body", format!("is no definition: {error}")))
+}
+
+/// Canonical, so that a file that was only laid out anew is no change.
+fn checked(key: String, definition: &impl Serialize) -> Checked {
+    let body = canonical::to_vec(definition).expect("a definition was read from JSON");
+    Checked {
+        key,
+        body: body.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn apply(texts: &[&str], tenant: Option<&str>) -> Result<Vec<String>, String> {
+        let directory = tempfile::tempdir().unwrap();
+        let files: Vec<_> = texts
+            .iter()
+            .enumerate()
+            .map(|(number, text)| {
+                let path = directory.path().join(format!("{number}.json"));
+                std::fs::write(&path, text).unwrap();
+                path
+            })
+            .collect();
+        let tenant = tenant.map(|tenant| tenant.parse().unwrap());
+        let shown = |text: String| text.replace(&format!("{}/", directory.path().display()), "");
+        check(&files, tenant.as_ref())
+            .map(|checked| checked.into_iter().map(|one| one.key).collect())
+            .map_err(|error| shown(error.to_string()))
+    }
+
+    const TEMPLATE: &str = r#"{"schema": "sourdough/template/v1", "name": "node", "base": {"debian": {"suite": "bookworm"}}}"#;
+    const ENVIRONMENT: &str =
+        r#"{"schema": "sourdough/environment/v1", "name": "widget", "template": "node"}"#;
+
+    #[test]
+    fn a_template_is_the_operators_and_an_environment_a_tenants() {
+        let keys = apply(&[TEMPLATE, ENVIRONMENT], Some("acme")).unwrap();
+        assert_eq!(keys, ["template.node", "environment.acme.widget"]);
+        let refused = apply(&[ENVIRONMENT], None).unwrap_err();
+        assert_eq!(
+            refused,
+            "0.json: is an environment: say whose with --tenant"
+        );
+    }
+
+    #[test]
+    fn a_bad_file_is_named_with_its_field_and_spoils_the_set() {
+        let bad = ENVIRONMENT.replace("widget", "no name");
+        let refused = apply(&[TEMPLATE, &bad], Some("acme")).unwrap_err();
+        assert!(
+            refused.starts_with("1.json: name: must be one or more of"),
+            "{refused}"
+        );
+        let refused = apply(&["{}"], None).unwrap_err();
+        assert!(refused.starts_with("0.json: schema: must be"), "{refused}");
+        let refused = apply(&["[1"], None).unwrap_err();
+        assert!(
+            refused.starts_with("0.json: body: is no definition"),
+            "{refused}"
+        );
+    }
+}

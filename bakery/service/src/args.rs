@@ -1,0 +1,98 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+use schemas::{Token, Trust};
+
+/// Makes the snapshots that builds are forked from.
+#[derive(Debug, Parser)]
+#[command(name = "bakery", version)]
+pub struct Args {
+    /// The configuration.
+    #[arg(
+        long,
+        env = "SOURDOUGH_BAKERY_CONFIG",
+        default_value = "/etc/sourdough/bakery.toml",
+        value_name = "FILE"
+    )]
+    pub config: PathBuf,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Make the streams, buckets and consumers that everybody else finds. May be run again at any time.
+    Init,
+    /// Put definitions of templates and environments, as JSON files. One bad file, and none is put.
+    Apply {
+        /// The files.
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Whose the environments are; templates are the operator's.
+        #[arg(long, env = "SOURDOUGH_TENANT", value_name = "NAME")]
+        tenant: Option<Token>,
+    },
+    /// Ask for a bake of an environment for this host's class, and wait for it.
+    Bake(Bake),
+    /// Take requests and bake, until told to end.
+    Serve,
+}
+
+/// Ask for a bake.
+#[derive(Debug, clap::Args)]
+pub struct Bake {
+    /// The environment.
+    #[arg(value_name = "NAME")]
+    pub environment: Token,
+    /// The tree that its inputs are taken from.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Whose environment it is.
+    #[arg(
+        long,
+        env = "SOURDOUGH_TENANT",
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    pub tenant: Token,
+    /// How far the tree's author is trusted: trusted or untrusted.
+    #[arg(
+        long,
+        env = "SOURDOUGH_TRUST",
+        default_value = "untrusted",
+        value_name = "TRUST"
+    )]
+    pub trust: Trust,
+    /// Print the last event as JSON on standard output, in place of the key.
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn apply_takes_files_and_a_tenant() {
+        let args = [
+            "bakery", "--config", "c", "apply", "a", "b", "--tenant", "acme",
+        ];
+        let args = Args::try_parse_from(args).unwrap();
+        let Command::Apply { files, tenant } = args.command else {
+            panic!("apply was asked for")
+        };
+        assert_eq!((files.len(), tenant.unwrap().as_str()), (2, "acme"));
+        assert!(Args::try_parse_from(["bakery", "apply"]).is_err());
+    }
+}

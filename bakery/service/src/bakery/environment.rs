@@ -1,0 +1,218 @@
+//! Environments: a guest derived from its template, with the declared inputs and no other file of the source, set up and frozen.
+
+use schemas::bake::{BakeEventKind, BakeRequest};
+use schemas::guest::{BUILD_ROOT, HOSTNAME};
+use schemas::job::Source;
+use schemas::step::Env;
+use schemas::{Environment, Sha256Digest, Token, TreePath, Trust};
+use source::{Archive, Limits};
+use store::{Details, KeyParts, Snapshot};
+use vm::{AgentClient, Identity, SnapshotFiles};
+use wire::{PutSpec, User};
+
+use super::{Bakery, end};
+use crate::definitions::Definitions;
+use crate::error::BakeError;
+use crate::news::{News, Reporter, timed};
+use crate::root::SOURCE_DATE_EPOCH;
+use crate::steps::Setup;
+use crate::way_out::{self, WayOut};
+
+/// A request, and from whom it is.
+#[derive(Debug, Clone)]
+pub struct Order {
+    /// Whose environment it is.
+    pub tenant: Token,
+    /// How far the author of the source is trusted.
+    pub trust: Trust,
+    /// What is asked for.
+    pub request: BakeRequest,
+}
+
+/// A snapshot that can be forked now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Baked {
+    /// Its key.
+    pub key: Sha256Digest,
+    /// Whether it was there before.
+    pub found: bool,
+}
+
+/// What an environment's bake works with.
+pub(super) struct Ingredients {
+    pub(super) definition: Environment,
+    pub(super) template: Snapshot,
+    pub(super) archive: Archive,
+    pub(super) parts: KeyParts,
+}
+
+impl Bakery {
+    /// Bakes what is asked for, its template first where that is missing or no longer what its definition says. What is published
+    /// already is found.
+    pub async fn bake(
+        &self,
+        order: &Order,
+        definitions: &Definitions,
+        news: &dyn Reporter,
+    ) -> Result<Baked, BakeError> {
+        let (environment, template) = defined(order, definitions).await?;
+        let template = self.template(&template, news).await?;
+        let ingredients = self.ingredients(order, environment, template).await?;
+        let key = ingredients.parts.key();
+        if let Some(wanted) = order.request.key.filter(|wanted| *wanted != key) {
+            return Err(BakeError::Key { wanted, found: key });
+        }
+        if self.store.find(&key).await?.is_some() {
+            return Ok(Baked { key, found: true });
+        }
+        self.bake_environment(ingredients, news).await?;
+        Ok(Baked { key, found: false })
+    }
+
+    /// Fetches the source, and computes the key from it.
+    pub(super) async fn ingredients(
+        &self,
+        order: &Order,
+        definition: Environment,
+        template: Snapshot,
+    ) -> Result<Ingredients, BakeError> {
+        let Source::Archive(archive) = &order.request.source;
+        let (tenant, limits) = (&order.tenant, Limits::default());
+        let work = self.work();
+        crate::files::make_directory(&work)?;
+        let archive = source::fetch_archive(&self.objects, archive, tenant, &limits, &work).await?;
+        let inputs = archive.input_digests(&definition.inputs).await?;
+        let parts =
+            KeyParts::environment(tenant, order.trust, &template.manifest, &definition, inputs);
+        Ok(Ingredients {
+            definition,
+            template,
+            archive,
+            parts,
+        })
+    }
+
+    /// Derives, puts in, sets up, freezes and publishes.
+    pub(super) async fn bake_environment(
+        &self,
+        ingredients: Ingredients,
+        news: &dyn Reporter,
+    ) -> Result<Sha256Digest, BakeError> {
+        let definition = &ingredients.definition;
+        let what = format!("environment {}", definition.name);
+        let registries = &definition.network.registries;
+        let (policy, env) = way_out::allowed(registries, &self.config.registries)?;
+        let begins = format!("{what}, from template {}", definition.template);
+        let begins = News::new(BakeEventKind::Started, begins);
+        news.tell(begins.with_key(ingredients.parts.key())).await;
+        let (slot, identity) = (self.slot()?, Identity::fresh(HOSTNAME));
+        let deriving = async {
+            let files = SnapshotFiles::open(&ingredients.template.dir)?;
+            Ok(self.driver.derive(&files, slot, &identity).await?)
+        };
+        let vm = timed(news, &format!("{what}, template started"), deriving).await?;
+        // Without a registry there is no port, and no variable that speaks of one.
+        let network = (!registries.is_empty()).then_some((policy, env));
+        let epoch = ingredients.template.manifest.details.source_date_epoch;
+        let room = Room {
+            what: what.clone(),
+            definition,
+            source_date_epoch: epoch.unwrap_or(SOURCE_DATE_EPOCH),
+        };
+        let set_up = room.set_up(vm.agent(), &ingredients.archive, network, news);
+        if let Err(error) = set_up.await {
+            return Err(end(vm, error).await);
+        }
+        let details = Details {
+            packages: Vec::new(),
+            source_date_epoch: Some(room.source_date_epoch),
+        };
+        self.publish(&what, vm, ingredients.parts, details, news)
+            .await
+    }
+}
+
+/// A guest that is being set up as an environment.
+struct Room<'a> {
+    what: String,
+    definition: &'a Environment,
+    source_date_epoch: i64,
+}
+
+impl Room<'_> {
+    async fn set_up(
+        &self,
+        agent: &AgentClient,
+        archive: &Archive,
+        network: Option<(egress::Policy, Env)>,
+        news: &dyn Reporter,
+    ) -> Result<(), BakeError> {
+        self.put_inputs(agent, archive, &self.definition.inputs)
+            .await?;
+        let Some((policy, env)) = network else {
+            return self.run(agent, &Env::new(), news).await;
+        };
+        let way_out = WayOut::open(agent, policy).await?;
+        let ran = self.run(agent, &env, news).await;
+        let counters = way_out.close().await;
+        let message = format!(
+            "{}, way out closed: {} connections, {} refused {}",
+            self.what,
+            counters.allowed,
+            counters.denied,
+            Vec::from_iter(counters.denied_hosts).join(" ")
+        );
+        let closed = News::new(BakeEventKind::StepFinished, message.trim_end());
+        news.tell(closed).await;
+        ran
+    }
+
+    async fn put_inputs(
+        &self,
+        agent: &AgentClient,
+        archive: &Archive,
+        inputs: &[TreePath],
+    ) -> Result<(), BakeError> {
+        let spec = PutSpec {
+            root: BUILD_ROOT.to_owned(),
+            owner: User::BUILD,
+        };
+        archive
+            .put_inputs(agent, &spec, inputs, self.source_date_epoch)
+            .await?;
+        Ok(())
+    }
+
+    async fn run(
+        &self,
+        agent: &AgentClient,
+        network: &Env,
+        news: &dyn Reporter,
+    ) -> Result<(), BakeError> {
+        let setup = Setup {
+            what: self.what.clone(),
+            user: User::BUILD,
+            source_date_epoch: self.source_date_epoch,
+            layers: vec![network, &self.definition.env],
+        };
+        setup.run(agent, &self.definition.setup, news).await
+    }
+}
+
+/// The definitions of the environment that is asked for and of its template.
+async fn defined(
+    order: &Order,
+    definitions: &Definitions,
+) -> Result<(Environment, schemas::Template), BakeError> {
+    let (tenant, name) = (&order.tenant, &order.request.environment);
+    let environment = definitions.environment(tenant, name).await?;
+    let environment = environment.ok_or_else(|| BakeError::UnknownEnvironment {
+        tenant: tenant.clone(),
+        name: name.clone(),
+    })?;
+    let template = definitions.template(&environment.template).await?;
+    let template = template.ok_or_else(|| BakeError::UnknownTemplate {
+        name: environment.template.clone(),
+    })?;
+    Ok((environment, template))
+}

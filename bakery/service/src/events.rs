@@ -1,0 +1,88 @@
+//! News as events on `bake.event.<tenant>.<environment>`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::PublishError;
+use async_trait::async_trait;
+use bus::retry::{self, Failure, Policy};
+use bus::telemetry::Causes;
+use bytes::Bytes;
+use jiff::Timestamp;
+use schemas::bake::{BakeEvent, BakeEventSchema};
+use schemas::{HostClass, Token, names};
+use tracing::error;
+
+use crate::news::{News, Reporter};
+
+/// 1 min: a server that is started again is back sooner, and a bake need not wait longer for being heard.
+const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+
+/// Publishes the news of one bake.
+pub struct Events {
+    jetstream: Context,
+    subject: String,
+    request_id: Token,
+    class: HostClass,
+    told: AtomicU64,
+}
+
+impl Events {
+    /// For the bake `request_id` of the tenant's environment.
+    pub fn new(
+        jetstream: Context,
+        tenant: &Token,
+        environment: &Token,
+        request_id: Token,
+        class: HostClass,
+    ) -> Self {
+        Self {
+            jetstream,
+            subject: names::bake_event_subject(tenant, environment),
+            request_id,
+            class,
+            told: AtomicU64::new(0),
+        }
+    }
+
+    fn event(&self, news: News) -> BakeEvent {
+        BakeEvent {
+            schema: BakeEventSchema,
+            request_id: self.request_id.clone(),
+            key: news.key,
+            class: self.class.clone(),
+            kind: news.kind.into(),
+            reason: news.reason,
+            message: Some(news.message),
+            step: news.step,
+            output: news.output,
+            log: news.log,
+            seq: self.told.fetch_add(1, Ordering::Relaxed) + 1,
+            time: Timestamp::now(),
+        }
+    }
+
+    async fn publish(&self, body: Bytes) -> Result<(), PublishError> {
+        let subject = self.subject.clone();
+        self.jetstream.publish(subject, body).await?.await?;
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Reporter for Events {
+    async fn tell(&self, news: News) {
+        let event = self.event(news);
+        let body = serde_json::to_vec(&event).expect("an event is JSON: it has no maps");
+        let body = Bytes::from(body);
+        let policy = Policy::up_to(GIVE_UP_AFTER);
+        let told = retry::with(policy, "publish a bake event", || {
+            let publishing = self.publish(body.clone());
+            async { publishing.await.map_err(Failure::Transient) }
+        });
+        if let Err(error) = told.await {
+            error!(request = %self.request_id, error = %Causes(&error), "bake event lost");
+        }
+    }
+}

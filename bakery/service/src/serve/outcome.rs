@@ -1,0 +1,252 @@
+//! What came of one request: the event that says so, and what becomes of its message.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use bus::telemetry::Causes;
+use bytes::Bytes;
+use schemas::bake::{BakeEventKind, BakeRequest};
+use schemas::names::{self, BakeSubject};
+use schemas::result::LogRef;
+use schemas::{FieldError, ObjectUri, Sha256Digest};
+use store::Fault;
+use tracing::{error, info, warn};
+
+use super::Server;
+use crate::bakery::{Baked, Order};
+use crate::error::BakeError;
+use crate::events::Events;
+use crate::news::{News, Reporter};
+use crate::transcript::Transcript;
+
+/// 10 s: a server that is started again is back by then.
+const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// 1 s: another bakery takes it at once.
+const ABANDONED_FOR: Duration = Duration::from_secs(1);
+
+/// 5: trouble that lasts longer than that needs a person, who should hear of it.
+const MAX_TRIES: u64 = 5;
+
+/// What becomes of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// It is done with.
+    Settled,
+    /// It comes again after this time.
+    Again(Duration),
+}
+
+/// Bakes what the message asks for, and tells what came of it.
+pub(super) async fn handle(server: &Server, message: &Message) -> Outcome {
+    let order = match order(&message.subject, &message.payload) {
+        Ok(order) => order,
+        Err(problem) => {
+            // Nobody can hear of it: events are told apart by what this body does not have.
+            warn!(subject = %message.subject, %problem, "not a bake request");
+            return Outcome::Settled;
+        }
+    };
+    let events = events(server, &order);
+    let (tenant, environment) = (&order.tenant, &order.request.environment);
+    info!(%tenant, %environment, request = %order.request.request_id, "bake requested");
+    let taken = format!("bakery of class {} took the request", server.bakery.class());
+    events
+        .tell(News::new(BakeEventKind::Requested, taken))
+        .await;
+    match Box::pin(server.bakery.bake(&order, &server.definitions, &events)).await {
+        Ok(baked) => {
+            info!(%tenant, %environment, key = %baked.key, found = baked.found, "baked");
+            events.tell(published(baked)).await;
+            Outcome::Settled
+        }
+        Err(error) => failed(server, message, &order, error, &events).await,
+    }
+}
+
+/// Tells that the bakery ends and the bake goes elsewhere.
+pub(super) async fn abandon(server: &Server, message: &Message) -> Outcome {
+    if let Ok(order) = order(&message.subject, &message.payload) {
+        let news = News::new(
+            BakeEventKind::Retrying,
+            "the bakery ends; another takes over",
+        );
+        events(server, &order).tell(news).await;
+    }
+    Outcome::Again(ABANDONED_FOR)
+}
+
+async fn failed(
+    server: &Server,
+    message: &Message,
+    order: &Order,
+    error: BakeError,
+    events: &Events,
+) -> Outcome {
+    let delivered = message.info().map_or(1, |info| info.delivered);
+    let tries = u64::try_from(delivered).unwrap_or(1);
+    let sentence = Causes(&error).to_string();
+    let (tenant, environment) = (&order.tenant, &order.request.environment);
+    let reason = error.reason();
+    let outcome = after(error.fault(), tries);
+    let news = match outcome {
+        Outcome::Again(delay) => {
+            error!(%tenant, %environment, reason, error = sentence, "bake failed, trying again");
+            let again = format!("{sentence}; trying again in {} s", delay.as_secs());
+            News::new(BakeEventKind::Retrying, again)
+        }
+        Outcome::Settled => {
+            warn!(%tenant, %environment, reason, error = sentence, "bake failed");
+            let mut news = News::new(BakeEventKind::Failed, sentence);
+            if let BakeError::Step(failure) = error {
+                news.step = Some(failure.step.clone());
+                news.output = Some(failure.transcript.end());
+                news.log = stored(server, order, tries, failure.transcript).await;
+            }
+            news
+        }
+    };
+    events.tell(news.because(reason)).await;
+    outcome
+}
+
+/// What becomes of a message whose bake failed for the `tries`th time.
+fn after(fault: Fault, tries: u64) -> Outcome {
+    match fault {
+        Fault::Job | Fault::Message => Outcome::Settled,
+        Fault::Host if tries >= MAX_TRIES => Outcome::Settled,
+        Fault::Host => Outcome::Again(AGAIN_AFTER),
+    }
+}
+
+/// Stores the output of the setup; none where there was none. That it cannot be stored is not what failed the bake.
+async fn stored(
+    server: &Server,
+    order: &Order,
+    tries: u64,
+    transcript: Transcript,
+) -> Option<LogRef> {
+    let (bytes, truncated) = transcript.into_whole();
+    if bytes.is_empty() {
+        return None;
+    }
+    let bucket = &server.objects.buckets().logs;
+    let attempt = u32::try_from(tries).unwrap_or(u32::MAX);
+    let key = names::log_object(&order.tenant, &order.request.request_id, attempt);
+    let (digest, size_bytes) = (Sha256Digest::of(&bytes), bytes.len() as u64);
+    if let Err(error) = server.objects.put(bucket, &key, Bytes::from(bytes)).await {
+        error!(error = %Causes(&error), "the output of a setup is not stored");
+        return None;
+    }
+    Some(LogRef {
+        uri: ObjectUri::new(bucket, &key).ok()?,
+        digest: digest.into(),
+        size_bytes,
+        truncated,
+        chunks_lost: 0,
+    })
+}
+
+fn published(baked: Baked) -> News {
+    let (sentence, reason) = if baked.found {
+        ("the snapshot was there already", Some("found"))
+    } else {
+        ("the snapshot can be forked", None)
+    };
+    let news = News::new(BakeEventKind::Published, sentence).with_key(baked.key);
+    match reason {
+        Some(reason) => news.because(reason),
+        None => news,
+    }
+}
+
+fn events(server: &Server, order: &Order) -> Events {
+    Events::new(
+        server.jetstream.clone(),
+        &order.tenant,
+        &order.request.environment,
+        order.request.request_id.clone(),
+        server.bakery.class().clone(),
+    )
+}
+
+/// Reads a message. What its subject says counts; the body may only repeat it.
+fn order(subject: &str, body: &[u8]) -> Result<Order, FieldError> {
+    let subject: BakeSubject = subject
+        .parse()
+        .map_err(|problem: schemas::TextError| FieldError::new("subject", problem.to_string()))?;
+    let request = BakeRequest::parse(body)?;
+    let differs = |field: &str| {
+        let problem = "must be what the subject says, or absent";
+        Err(FieldError::new(field, problem))
+    };
+    if request
+        .tenant
+        .as_ref()
+        .is_some_and(|tenant| *tenant != subject.tenant)
+    {
+        return differs("tenant");
+    }
+    if request.trust.is_some_and(|trust| trust != subject.trust) {
+        return differs("trust");
+    }
+    if request.environment != subject.environment {
+        return differs("environment");
+    }
+    Ok(Order {
+        tenant: subject.tenant,
+        trust: subject.trust,
+        request,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn body() -> Value {
+        let digest = Sha256Digest::of("source");
+        let uri = format!("s3://build-sources/acme/{digest}.tar.zst");
+        let archive = json!({"uri": uri, "digest": {"sha256": digest}});
+        json!({"request_id": "r1", "environment": "widget", "source": {"archive": archive}})
+    }
+
+    fn read(change: impl FnOnce(&mut Value)) -> Result<Order, String> {
+        let mut body = body();
+        change(&mut body);
+        let subject = "bake.request.fake-1-none-0123abcd.untrusted.acme.widget";
+        order(subject, body.to_string().as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tenant_and_trust_come_from_the_subject() {
+        let order = read(|_| {}).unwrap();
+        assert_eq!(order.tenant.as_str(), "acme");
+        assert_eq!(order.trust, schemas::Trust::Untrusted);
+    }
+
+    #[test]
+    fn a_body_that_contradicts_its_subject_is_refused() {
+        for (field, value) in [
+            ("tenant", "evil"),
+            ("trust", "trusted"),
+            ("environment", "other"),
+        ] {
+            let refused = read(|body| body[field] = json!(value)).unwrap_err();
+            assert_eq!(
+                refused,
+                format!("{field}: must be what the subject says, or absent")
+            );
+        }
+    }
+
+    #[test]
+    fn only_the_hosts_trouble_is_tried_again_and_not_for_ever() {
+        assert_eq!(after(Fault::Job, 1), Outcome::Settled);
+        assert_eq!(after(Fault::Message, 1), Outcome::Settled);
+        assert_eq!(after(Fault::Host, 4), Outcome::Again(AGAIN_AFTER));
+        assert_eq!(after(Fault::Host, 5), Outcome::Settled);
+    }
+}
