@@ -1,15 +1,18 @@
 //! The virtio-serial port: the byte stream to the host.
 //!
-//! What always holds: with no host at the other end a read gives 0 bytes at once, and `poll` says "hung up" for as long as
-//! that lasts; so the reader waits for a *change* (an edge-triggered epoll), and neither spins nor takes it for an error.
+//! Whether a host is there is told to the driver by a message of its own, and that message is handled later than data that
+//! came after it. So after a restore the agent may read the host's first frame while the driver still says "nobody there":
+//! a read gives 0 bytes, a write would block, `poll` says "hung up". (Taking that for the end of the session lost the
+//! answer to the host's hello in one of twelve forks on a busy host.)
+//!
+//! What always holds: "hung up" is neither an end nor an error here, only a reason to wait for a change; the waits are
+//! edge-triggered, so that they do not spin while it lasts. A session ends with the next hello.
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::{Arc, Mutex};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 
 use crate::boot;
@@ -18,16 +21,9 @@ use crate::boot;
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
     file: Arc<File>,
-    changes: Arc<Epoll>,
+    incoming: Arc<Epoll>,
+    room: Arc<Epoll>,
     writing: Arc<Mutex<()>>,
-}
-
-/// What a read found.
-pub(crate) enum Received {
-    /// So many bytes.
-    Bytes(usize),
-    /// No host is there.
-    NoHost,
 }
 
 impl Port {
@@ -40,62 +36,55 @@ impl Port {
             .custom_flags(libc::O_NONBLOCK)
             .open(&path)
             .map_err(boot::doing(&format!("open {}", path.display())))?;
-        let changes = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
-        let edges = EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP | EpollFlags::EPOLLET;
-        changes.add(&file, EpollEvent::new(edges, 0))?;
+        let incoming = edges(&file, EpollFlags::EPOLLIN | EpollFlags::EPOLLHUP)?;
+        let room = edges(&file, EpollFlags::EPOLLOUT)?;
         Ok(Self {
             file: Arc::new(file),
-            changes: Arc::new(changes),
+            incoming,
+            room,
             writing: Arc::default(),
         })
     }
 
-    /// Reads what is there; waits for bytes, but not for a host.
-    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<Received> {
+    /// Waits for bytes and reads them: at least one.
+    pub(crate) fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match (&*self.file).read(buffer) {
-                Ok(0) => return Ok(Received::NoHost),
-                Ok(count) => return Ok(Received::Bytes(count)),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for_change()?,
+                Ok(0) => wait(&self.incoming)?,
+                Ok(count) => return Ok(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.incoming)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// Waits until a host connects, says something or hangs up.
-    pub(crate) fn wait_for_change(&self) -> io::Result<()> {
-        let mut events = [EpollEvent::empty()];
-        match self.changes.wait(&mut events, EpollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
-    }
-
-    /// Writes all of `bytes`, one writer at a time; an error when the host is gone.
+    /// Writes all of `bytes`, one writer at a time; waits for a host that takes them.
     pub(crate) fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
         let _turn = self.writing.lock().expect("a writer does not panic");
         while !bytes.is_empty() {
             match (&*self.file).write(bytes) {
                 Ok(count) => bytes = &bytes[count..],
-                Err(error) if error.kind() == ErrorKind::WouldBlock => self.wait_for_room()?,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&self.room)?,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
         Ok(())
     }
+}
 
-    fn wait_for_room(&self) -> io::Result<()> {
-        let mut fds = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let seen = fds[0].revents().unwrap_or(PollFlags::empty());
-        if seen.contains(PollFlags::POLLHUP) {
-            return Err(ErrorKind::BrokenPipe.into());
-        }
-        Ok(())
+/// Watches `file` for changes to any of `events`. A change between a look at the file and the wait is not missed: it is
+/// kept until the wait.
+fn edges(file: &File, events: EpollFlags) -> io::Result<Arc<Epoll>> {
+    let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    epoll.add(file, EpollEvent::new(events | EpollFlags::EPOLLET, 0))?;
+    Ok(Arc::new(epoll))
+}
+
+fn wait(epoll: &Epoll) -> io::Result<()> {
+    match epoll.wait(&mut [EpollEvent::empty()], EpollTimeout::NONE) {
+        Ok(_) | Err(nix::errno::Errno::EINTR) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }

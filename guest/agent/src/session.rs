@@ -3,8 +3,8 @@
 //! The main thread reads the port and never waits for anything else: it hands frames to the threads of their channels
 //! through queues that the window bounds. Every operation has a thread of its own.
 //!
-//! What always holds: a session ends with the host's hang-up or its next hello, and with it every channel; what an ended
-//! channel was doing stops ([`Event::Gone`]).
+//! What always holds: a session ends with the host's next hello, and with it every channel; what an ended channel was
+//! doing stops ([`Event::Gone`]).
 
 use std::collections::HashMap;
 use std::io;
@@ -17,7 +17,7 @@ use wire::frame::{FIRST_GUEST_CHANNEL, MAX_DATA, VERSION, WINDOW, cost_of};
 use wire::{Decoder, Frame, Hello, Kind, Lane, Open, ToGuest, ToHost};
 
 use crate::operations;
-use crate::port::{Port, Received};
+use crate::port::Port;
 use crate::reaper::Reaper;
 
 /// Stack of an operation's thread: its buffers are on the heap.
@@ -51,16 +51,9 @@ pub(crate) fn serve(port: &Port, reaper: &Reaper) -> io::Result<()> {
         decoder: Decoder::default(),
     };
     loop {
-        match port.read(&mut buffer)? {
-            Received::NoHost => {
-                current.end();
-                port.wait_for_change()?;
-            }
-            Received::Bytes(count) => {
-                current.decoder.push(&buffer[..count]);
-                current.take_frames(port, reaper);
-            }
-        }
+        let count = port.read(&mut buffer)?;
+        current.decoder.push(&buffer[..count]);
+        current.take_frames(port, reaper);
     }
 }
 
@@ -139,7 +132,7 @@ impl Session {
         }
     }
 
-    /// Sends a frame; a host that has hung up is noticed by the reader.
+    /// Sends a frame. A port that breaks is noticed by the reader, which ends the guest.
     fn send(&self, frame: &Frame) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);

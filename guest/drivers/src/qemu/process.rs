@@ -25,7 +25,7 @@ use super::qmp::Qmp;
 const LAST_BYTES: usize = 4096;
 
 /// Time in which QEMU ends by itself once it has been told to, or once its guest is gone.
-const LAST_WORDS: Duration = Duration::from_secs(5);
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running QEMU; killed when dropped.
 #[derive(Debug)]
