@@ -6,6 +6,8 @@ export SOURDOUGH_STATE
 
 CARGO ?= cargo
 CARGO_DENY_VERSION := 0.20.2
+# The one on PATH, if it is of that version; else one in the state directory, which is installed when it is needed.
+CARGO_DENY := $(if $(filter $(CARGO_DENY_VERSION),$(shell cargo-deny --version 2>/dev/null)),cargo-deny,$(SOURDOUGH_STATE)/cargo-deny/$(CARGO_DENY_VERSION)/bin/cargo-deny)
 # Cargo's own variable, where somebody set it.
 TARGET := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 GUEST_TRIPLE := x86_64-unknown-linux-gnu
@@ -13,10 +15,10 @@ AGENT := $(TARGET)/$(GUEST_TRIPLE)/agent/sourdough-agent
 DEV := $(TARGET)/release/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test bench build check fmt advisories packages clean-state agent debug
+.PHONY: help demo up down test bench build check fmt advisories packages clean-state agent debug deny cargo-deny
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: packages build ## Build a small npm project twice in forked VMs; compare the two artifacts.
 	@$(DEV) demo
@@ -25,7 +27,7 @@ up: packages build ## Start a stack and leave it running; prints what a client n
 	@$(DEV) up
 
 down: ## Stop what `make up` started.
-	@$(DEV) down
+	@if [ -x $(DEV) ]; then $(DEV) down; fi
 
 test: packages ## Run every test and check there is; the last line counts them.
 	@tests/run-all
@@ -52,8 +54,12 @@ check: ## Formatting, lints, licences, dependencies: what needs no server and no
 fmt: ## Format the source.
 	@$(CARGO) fmt
 
-advisories: $(SOURDOUGH_STATE)/cargo-deny/bin/cargo-deny ## Ask the database of advisories about our dependencies; needs the internet.
-	@$< check advisories
+advisories: cargo-deny ## Ask the database of advisories about our dependencies; needs the internet.
+	@$(CARGO_DENY) check advisories
+
+# An arrow of deny.toml that nobody uses is no mistake.
+deny: cargo-deny
+	@$(CARGO_DENY) --offline check -A unused-wrapper bans licenses sources
 
 packages: ## See to the Debian packages that all this needs; as root it installs them.
 	@deploy/install-packages >&2
@@ -61,5 +67,8 @@ packages: ## See to the Debian packages that all this needs; as root it installs
 clean-state: down ## Remove what is kept in the state directory, tools excepted.
 	rm -rf $(SOURDOUGH_STATE)/stack $(SOURDOUGH_STATE)/cases $(SOURDOUGH_STATE)/bench
 
-$(SOURDOUGH_STATE)/cargo-deny/bin/cargo-deny:
-	@$(CARGO) install --quiet --locked --debug --version $(CARGO_DENY_VERSION) --root $(SOURDOUGH_STATE)/cargo-deny cargo-deny
+cargo-deny: $(filter-out cargo-deny,$(CARGO_DENY))
+
+# Unoptimised, it is built in a minute and runs for two seconds.
+$(SOURDOUGH_STATE)/cargo-deny/$(CARGO_DENY_VERSION)/bin/cargo-deny:
+	@$(CARGO) install --quiet --locked --debug --version $(CARGO_DENY_VERSION) --root $(SOURDOUGH_STATE)/cargo-deny/$(CARGO_DENY_VERSION) cargo-deny

@@ -41,8 +41,8 @@ use crate::tools::Tools;
 /// The tenant whose environments a stack has.
 pub const TENANT: &str = "default";
 
-/// 30 s for a service to end its work.
-const GRACE: Duration = Duration::from_secs(30);
+/// 45 s for a service to end its work: a worker gives its jobs 30 s.
+const GRACE: Duration = Duration::from_secs(45);
 
 /// What stack to start.
 #[derive(Debug, Clone)]

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::running::Running;
 
-/// 30 s for a service to end its work. A build that still runs is killed with its VM.
-const GRACE: Duration = Duration::from_secs(30);
+/// 45 s for a service to end its work: a worker gives its jobs 30 s.
+const GRACE: Duration = Duration::from_secs(45);
 
 /// A stack that runs on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

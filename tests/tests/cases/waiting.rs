@@ -11,8 +11,8 @@ use e2e::stack::service::{becomes_ready, says};
 
 use crate::stack::{Cases, processes_that_name};
 
-/// 30 s for a service to end its work.
-const GRACE: Duration = Duration::from_secs(30);
+/// 45 s for a service to end its work, though it has none.
+const GRACE: Duration = Duration::from_secs(45);
 
 /// 1 min for the first word about a server that is away.
 const COMPLAINT_DEADLINE: Duration = Duration::from_mins(1);
