@@ -61,6 +61,8 @@ reasons! {
         StepExitNonzero = "step_exit_nonzero",
         /// A step was ended by a signal that was not ours.
         StepSignalled = "step_signalled",
+        /// A step could not be started: no such program, or no such directory.
+        StepNotStarted = "step_not_started",
         /// The guest had no more memory for a step.
         OutOfMemory = "out_of_memory",
         /// The guest's disk was full.

@@ -247,15 +247,15 @@ pub struct Timing {
     pub finished_at: Option<Timestamp>,
 }
 
-/// What the VM used.
+/// What the steps used, as the guest's kernel counted it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
 pub struct Usage {
-    /// Processor time of the VMM's process, which is that of the guest and of its emulation.
+    /// Processor time of all steps.
     pub cpu_ms: u64,
-    /// Most memory that it had.
+    /// Most memory that any step had, its page cache included.
     pub peak_memory_bytes: u64,
-    /// Bytes written to the private disk.
+    /// Bytes that the steps wrote to the private disk.
     pub disk_written_bytes: u64,
 }
 

@@ -1,0 +1,156 @@
+//! Reads a job's artifacts out of the guest and stores each under its digest.
+//!
+//! What always holds: files come sorted, by the name of their artifact and then their path; an object is only finished when
+//! the host's own digest of the bytes is the one that the guest announced; no file is held whole in memory or on disk.
+
+use bus::objects::{Objects, ObjectsError};
+use schemas::artifact::Artifact;
+use schemas::guest::BUILD_ROOT;
+use schemas::names::artifact_object;
+use schemas::reason::Reason;
+use schemas::result::ArtifactRef;
+use schemas::{ObjectUri, Sha256Digest, Token, TreePath};
+use sha2::{Digest, Sha256};
+use vm::{AgentClient, AgentError};
+use wire::{Found, ListSpec, ReadSpec};
+
+use crate::verdict::{self, Verdict};
+
+/// Most files of one artifact: what a large documentation tree has, twenty times over.
+const MAX_FILES: u32 = 100_000;
+
+/// Why artifacts are not complete.
+#[derive(Debug)]
+pub enum CollectError {
+    /// The job has this verdict.
+    Verdict(Verdict),
+    /// The guest is gone.
+    Guest(String),
+}
+
+impl From<AgentError> for CollectError {
+    fn from(error: AgentError) -> Self {
+        match error {
+            AgentError::Session(_) => Self::Guest(error.to_string()),
+            AgentError::Failed { .. } => {
+                Self::Verdict(Verdict::new(Reason::ArtifactMissing, error.to_string()))
+            }
+        }
+    }
+}
+
+impl From<ObjectsError> for CollectError {
+    fn from(error: ObjectsError) -> Self {
+        Self::Verdict(Verdict::host(Reason::UploadFailed, &error))
+    }
+}
+
+/// Reads out what applies after steps that all succeeded, or did not; what was stored before an error stays in `stored`.
+pub async fn collect(
+    agent: &AgentClient,
+    objects: &Objects,
+    tenant: &Token,
+    artifacts: &[Artifact],
+    steps_succeeded: bool,
+    stored: &mut Vec<ArtifactRef>,
+) -> Result<(), CollectError> {
+    let mut wanted: Vec<&Artifact> = artifacts
+        .iter()
+        .filter(|artifact| artifact.when.applies(steps_succeeded))
+        .collect();
+    wanted.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut missing = None;
+    for artifact in wanted {
+        let files = list(agent, artifact).await?;
+        if files.is_empty() && artifact.required && missing.is_none() {
+            missing = Some(verdict::of_missing(artifact));
+        }
+        for file in files {
+            stored.push(store(agent, objects, tenant, artifact, &file).await?);
+        }
+    }
+    missing.map_or(Ok(()), |verdict| Err(CollectError::Verdict(verdict)))
+}
+
+/// The files of one artifact, if they are not too many or too large.
+async fn list(agent: &AgentClient, artifact: &Artifact) -> Result<Vec<Found>, CollectError> {
+    let globs = artifact.paths.iter().map(ToString::to_string).collect();
+    let spec = ListSpec {
+        root: BUILD_ROOT.into(),
+        globs,
+        limit: MAX_FILES,
+    };
+    let files = agent.list(&spec).await?;
+    let limit = |what: String| {
+        let message = format!("artifact {} {what}", artifact.name);
+        Err(CollectError::Verdict(Verdict::new(
+            Reason::ArtifactLimit,
+            message,
+        )))
+    };
+    if files.len() > MAX_FILES as usize {
+        return limit(format!("has more than {MAX_FILES} files"));
+    }
+    let total = files
+        .iter()
+        .try_fold(0_u64, |total, file| total.checked_add(file.size));
+    match total {
+        Some(total) if total <= artifact.max_bytes => Ok(files),
+        Some(_) | None => limit(format!(
+            "is larger than its max_bytes, {}",
+            artifact.max_bytes
+        )),
+    }
+}
+
+/// Stores one file. An object that is there already is not uploaded again, but the bytes are read and hashed all the same.
+async fn store(
+    agent: &AgentClient,
+    objects: &Objects,
+    tenant: &Token,
+    artifact: &Artifact,
+    found: &Found,
+) -> Result<ArtifactRef, CollectError> {
+    let spec = ReadSpec {
+        root: BUILD_ROOT.into(),
+        path: found.path.clone(),
+    };
+    let mut file = agent.read(&spec).await?;
+    let lie =
+        |what: &str| CollectError::Guest(format!("the guest announced {what} for {}", found.path));
+    if file.size != found.size {
+        return Err(lie("two sizes"));
+    }
+    let path: TreePath = found.path.parse().map_err(|_| lie("no path of a tree"))?;
+    let announced = Sha256Digest::from_bytes(file.digest);
+    let bucket = objects.buckets().artifacts.clone();
+    let key = artifact_object(tenant, &announced);
+    let mut upload = match objects.size(&bucket, &key).await? {
+        Some(size) if size == file.size => None,
+        Some(_) | None => Some(objects.upload(&bucket, &key)),
+    };
+    let mut hasher = Sha256::new();
+    while let Some(bytes) = file.next().await? {
+        hasher.update(&bytes);
+        if let Some(upload) = &mut upload {
+            upload.write(bytes.into()).await?;
+        }
+    }
+    if Sha256Digest::from_bytes(hasher.finalize().into()) != announced {
+        if let Some(upload) = upload {
+            upload.abort().await;
+        }
+        return Err(lie("another digest"));
+    }
+    if let Some(upload) = upload {
+        upload.complete().await?;
+    }
+    Ok(ArtifactRef {
+        name: artifact.name.clone(),
+        path,
+        uri: ObjectUri::new(&bucket, &key).expect("a bucket and a key of digits make an address"),
+        digest: announced.into(),
+        size_bytes: file.size,
+        mode: format!("{:04o}", file.mode & 0o777),
+    })
+}

@@ -1,0 +1,257 @@
+//! From a delivered message to an attempt: who asks, for which job, whether it has its answer already.
+//!
+//! What always holds: every message gets a result, also one that is no job at all; the first body with an id owns the id;
+//! the attempt is written down before anything is started for it.
+
+use async_nats::jetstream::{AckKind, Message};
+use jiff::Timestamp;
+use schemas::Token;
+use schemas::job::{Job, peek_id};
+use schemas::names::JobSubject;
+use schemas::reason::Reason;
+use schemas::result::Timing;
+use tracing::{info, warn};
+
+use crate::attempt::Attempt;
+use crate::lifecycle::{Event, Lifecycle};
+use crate::record::{JobRecord, MAX_ATTEMPTS, RecordError};
+use crate::report::{Gathered, Subject};
+use crate::services::Services;
+use crate::verdict::Verdict;
+
+/// Before a message is looked at again whose claim met another worker or a server that was away.
+const LOOK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// Why a message was not claimed.
+#[derive(Debug, thiserror::Error)]
+enum ClaimError {
+    #[error(transparent)]
+    Record(#[from] RecordError),
+    #[error("look for the job's result")]
+    Results(#[from] bus::results::ResultsError),
+    #[error("the delivery has no place in the stream: {0}")]
+    Delivery(String),
+    #[error("the subject {0} is not a job's")]
+    Subject(String),
+    #[error("make a scratch directory")]
+    Scratch(#[from] std::io::Error),
+}
+
+/// Handles one delivered message to its end.
+pub async fn handle(services: Services, message: Message) {
+    // A delivery's time counts from now, not from the first delivery.
+    if let Err(error) = message.ack_with(AckKind::Progress).await {
+        warn!(%error, "no sign of life sent");
+    }
+    let claimed = claim(&services, &message).await;
+    match claimed {
+        Ok(Claim::Attempt {
+            attempt,
+            lifecycle,
+            first,
+        }) => Box::pin(attempt.run(lifecycle, first)).await,
+        Ok(Claim::Answered) => {
+            // The next delivery, if this is lost, finds the result as well.
+            if let Err(error) = message.double_ack().await {
+                warn!(%error, "not acknowledged");
+            }
+        }
+        Err(error) => {
+            warn!(error = %bus::telemetry::Causes(&error), "not claimed, and given back");
+            if let Err(error) = message.ack_with(AckKind::Nak(Some(LOOK_AGAIN_AFTER))).await {
+                warn!(%error, "not given back: it comes back when its time is over");
+            }
+        }
+    }
+}
+
+/// What a message turned out to be.
+enum Claim {
+    /// Something to bring to its end.
+    Attempt {
+        attempt: Box<Attempt>,
+        lifecycle: Lifecycle,
+        first: Event,
+    },
+    /// A job that has its result.
+    Answered,
+}
+
+/// The parts of a delivery.
+struct Delivery {
+    subject: JobSubject,
+    sequence: u64,
+    queued_at: Timestamp,
+}
+
+impl Delivery {
+    fn of(message: &Message) -> Result<Self, ClaimError> {
+        let info = message
+            .info()
+            .map_err(|error| ClaimError::Delivery(error.to_string()))?;
+        let queued_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
+        Ok(Self {
+            subject: message
+                .subject
+                .parse()
+                .map_err(|_| ClaimError::Subject(message.subject.to_string()))?,
+            sequence: info.stream_sequence,
+            queued_at: queued_at.map_err(|error| ClaimError::Delivery(error.to_string()))?,
+        })
+    }
+}
+
+async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimError> {
+    let delivery = Delivery::of(message)?;
+    let tenant = delivery.subject.tenant.clone();
+    let unnamed = invalid_name(delivery.sequence);
+    let Some(id) = peek_id(&message.payload).map(Token::from) else {
+        let problem = match Job::parse(&message.payload) {
+            Ok(job) => format!("id: {} cannot be used", job.id),
+            Err(error) => error.to_string(),
+        };
+        let verdict = Verdict::new(Reason::InvalidJob, quoted(&problem, &message.payload));
+        return refuse(services, message, &delivery, unnamed, verdict).await;
+    };
+    if has_result(services, &tenant, &id).await? {
+        return Ok(Claim::Answered);
+    }
+    let mut record = match JobRecord::open(&services.jobs, &tenant, &id, &message.payload).await {
+        Ok(record) => record,
+        Err(RecordError::Conflict) => {
+            let problem = format!("id: another job has {id}");
+            let verdict = Verdict::new(Reason::IdConflict, quoted(&problem, &message.payload));
+            return refuse(services, message, &delivery, unnamed, verdict).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let job = match Job::parse(&message.payload) {
+        Ok(job) => job,
+        Err(error) => {
+            let verdict = Verdict::new(Reason::InvalidJob, error.to_string());
+            return refuse(services, message, &delivery, id, verdict).await;
+        }
+    };
+    if let Some(verdict) = too_late(&delivery, &job, record.attempts()) {
+        return refuse(services, message, &delivery, id, verdict).await;
+    }
+    let before = record.attempts();
+    let number = record.begin(&services.config.name).await?;
+    info!(job = %id, %tenant, attempt = number, "claimed");
+    let gathered = Gathered {
+        planned: job.steps.iter().map(|step| step.name.clone()).collect(),
+        ..claimed_now(&delivery)
+    };
+    let subject = subject(services, &delivery, id, number);
+    let attempt = Attempt::new(
+        services.clone(),
+        message.clone(),
+        subject,
+        Some(job),
+        Some(record),
+        gathered,
+    )?;
+    let lifecycle = Lifecycle::new(before + 1 < MAX_ATTEMPTS);
+    Ok(Claim::Attempt {
+        attempt: Box::new(attempt),
+        lifecycle,
+        first: Event::Done,
+    })
+}
+
+/// A message that gets its verdict without an attempt.
+async fn refuse(
+    services: &Services,
+    message: &Message,
+    delivery: &Delivery,
+    name: Token,
+    verdict: Verdict,
+) -> Result<Claim, ClaimError> {
+    if has_result(services, &delivery.subject.tenant, &name).await? {
+        return Ok(Claim::Answered);
+    }
+    info!(job = %name, reason = %verdict.reason, message = verdict.message, "refused");
+    let subject = subject(services, delivery, name, 1);
+    let gathered = claimed_now(delivery);
+    let attempt = Attempt::new(
+        services.clone(),
+        message.clone(),
+        subject,
+        None,
+        None,
+        gathered,
+    )?;
+    let first = Event::Ended(verdict);
+    Ok(Claim::Attempt {
+        attempt: Box::new(attempt),
+        lifecycle: Lifecycle::new(false),
+        first,
+    })
+}
+
+async fn has_result(
+    services: &Services,
+    tenant: &Token,
+    job_id: &Token,
+) -> Result<bool, ClaimError> {
+    Ok(bus::results::fetch(&services.jetstream, tenant, job_id)
+        .await?
+        .is_some())
+}
+
+/// A job that nobody waits for any more, or that has failed its hosts often enough.
+fn too_late(delivery: &Delivery, job: &Job, attempts: u32) -> Option<Verdict> {
+    let waited = Timestamp::now()
+        .duration_since(delivery.queued_at)
+        .unsigned_abs();
+    if attempts >= MAX_ATTEMPTS {
+        let message = format!("{attempts} attempts failed for the hosts' own trouble");
+        Some(Verdict::new(Reason::MaxAttempts, message))
+    } else if attempts == 0 && waited > job.timeouts.queue() {
+        let message = format!(
+            "it waited longer than timeouts.queue_s, {} s",
+            job.timeouts.queue_s
+        );
+        Some(Verdict::new(Reason::QueueExpired, message))
+    } else {
+        None
+    }
+}
+
+fn subject(services: &Services, delivery: &Delivery, job_id: Token, attempt: u32) -> Subject {
+    Subject {
+        tenant: delivery.subject.tenant.clone(),
+        trust: delivery.subject.trust,
+        job_id,
+        attempt,
+        worker: services.config.name.clone(),
+    }
+}
+
+fn claimed_now(delivery: &Delivery) -> Gathered {
+    let timing = Timing {
+        queued_at: Some(delivery.queued_at),
+        claimed_at: Some(Timestamp::now()),
+        ..Timing::default()
+    };
+    Gathered {
+        timing,
+        ..Gathered::default()
+    }
+}
+
+/// The name that the result of a body without a usable id has.
+fn invalid_name(sequence: u64) -> Token {
+    format!("invalid-{sequence}")
+        .parse()
+        .expect("a word and a number make a token")
+}
+
+/// A problem, and the start of the body that has it: its publisher has nothing else to know it by.
+fn quoted(problem: &str, body: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&body[..body.len().min(200)]);
+    format!(
+        "{problem}; the body begins with \"{}\"",
+        start.escape_debug()
+    )
+}

@@ -1,0 +1,285 @@
+//! The configuration file: TOML, read once, every mistake in it reported together.
+//!
+//! ```toml
+//! name = "worker-1"                       # in results and in `build-workers`; default: the hostname
+//! state = "/var/lib/sourdough/worker"     # caches, scratch files, slots; may be deleted between two jobs
+//! pool = "default"
+//! trust = ["trusted", "untrusted"]        # whose jobs it takes
+//! untrusted_under_tcg = false             # software emulation is no security boundary: say so if you accept it
+//! slots = 1                               # jobs at a time
+//! log_max_bytes = 67108864                # of one job's output; the rest is dropped, and the result says so
+//! drain_s = 30                            # after SIGTERM, before running jobs are given back
+//! log = "human"                           # or "json"
+//!
+//! [nats]                                  # bus::nats::NatsConfig
+//! [objects]                               # bus::objects::ObjectsConfig
+//!
+//! [qemu]
+//! program = "qemu-system-x86_64"
+//! accelerator = "tcg"                     # or "kvm"
+//! ```
+//!
+//! `SOURDOUGH_NATS_URL` stands above the file. Credentials for S3 are never in it: they come from the environment, a profile or
+//! the machine's role.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use bus::nats::NatsConfig;
+use bus::objects::ObjectsConfig;
+use bus::telemetry::Format;
+use schemas::{Token, Trust};
+use serde::Deserialize;
+
+/// What an operator says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The worker's name; one word, unique among running workers.
+    #[serde(default = "hostname")]
+    pub name: Token,
+    /// Caches, scratch files and the slots of running VMs.
+    pub state: PathBuf,
+    /// The pool it serves.
+    #[serde(default = "default_pool")]
+    pub pool: Token,
+    /// Whose jobs it takes. Default both.
+    #[serde(default = "default_trust")]
+    pub trust: Vec<Trust>,
+    /// Whether untrusted jobs run under software emulation, which is no security boundary. Default false.
+    #[serde(default)]
+    pub untrusted_under_tcg: bool,
+    /// Jobs at a time. Default 1.
+    #[serde(default = "default_slots")]
+    pub slots: u32,
+    /// Most bytes of one job's log. Default 64 MiB: more than anybody reads.
+    #[serde(default = "default_log_max_bytes")]
+    pub log_max_bytes: u64,
+    /// Seconds that running jobs get after SIGTERM. Default 30: what service managers wait for at most, by default, is 90.
+    #[serde(default = "default_drain_s")]
+    pub drain_s: u64,
+    /// What a line of the log looks like.
+    #[serde(default = "default_log")]
+    pub log: Format,
+    /// Where NATS is.
+    #[serde(default)]
+    pub nats: NatsConfig,
+    /// Where objects are.
+    #[serde(default)]
+    pub objects: ObjectsConfig,
+    /// How QEMU is run.
+    #[serde(default)]
+    pub qemu: Qemu,
+}
+
+/// How QEMU is run.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Qemu {
+    /// The program.
+    pub program: PathBuf,
+    /// What executes guest code.
+    pub accelerator: Accelerator,
+}
+
+/// What executes guest code.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accelerator {
+    /// Software emulation, which works everywhere.
+    #[default]
+    Tcg,
+    /// The processor, where its KVM runs stock kernels.
+    Kvm,
+}
+
+impl Accelerator {
+    /// QEMU's word for it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcg => "tcg",
+            Self::Kvm => "kvm",
+        }
+    }
+}
+
+impl Default for Qemu {
+    fn default() -> Self {
+        Self {
+            program: "qemu-system-x86_64".into(),
+            accelerator: Accelerator::default(),
+        }
+    }
+}
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+#[error("configuration {}: {}", path.display(), problems.join("; "))]
+pub struct ConfigError {
+    /// The file.
+    pub path: PathBuf,
+    /// Each mistake, with the setting that it is in.
+    pub problems: Vec<String>,
+}
+
+impl Config {
+    /// Reads the file; `variable` looks an environment variable up.
+    pub fn load(
+        path: &Path,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let failed = |problems| ConfigError {
+            path: path.to_owned(),
+            problems,
+        };
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| failed(vec![format!("cannot be read: {error}")]))?;
+        let mut config: Self = toml::from_str(&text).map_err(|error| {
+            failed(vec![
+                error.message().to_owned() + &place(&text, error.span()),
+            ])
+        })?;
+        if let Some(url) = variable("SOURDOUGH_NATS_URL") {
+            config.nats.url = url;
+        }
+        let problems = config.problems();
+        if problems.is_empty() {
+            Ok(config)
+        } else {
+            Err(failed(problems))
+        }
+    }
+
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if !self.state.is_absolute() {
+            problems.push(format!(
+                "state: must be an absolute path, is {}",
+                self.state.display()
+            ));
+        }
+        if self.slots == 0 || self.slots > 1024 {
+            problems.push(format!(
+                "slots: must be between 1 and 1024, is {}",
+                self.slots
+            ));
+        }
+        if self.trust.is_empty() {
+            problems.push("trust: must name at least one of trusted and untrusted".into());
+        }
+        if self.accepted().is_empty() {
+            problems.push(
+                "trust: only untrusted jobs, which this worker must not run under software emulation; \
+                 set untrusted_under_tcg = true to accept that"
+                    .into(),
+            );
+        }
+        problems
+    }
+
+    /// Whose jobs it takes, once the accelerator is considered.
+    pub fn accepted(&self) -> Vec<Trust> {
+        let isolates = self.qemu.accelerator != Accelerator::Tcg || self.untrusted_under_tcg;
+        let accepted = |trust: &Trust| match trust {
+            Trust::Trusted => true,
+            Trust::Untrusted => isolates,
+        };
+        self.trust.iter().copied().filter(accepted).collect()
+    }
+
+    /// After SIGTERM, before running jobs are given back.
+    pub fn drain(&self) -> Duration {
+        Duration::from_secs(self.drain_s)
+    }
+}
+
+/// ` (line N)` for a place in the text.
+fn place(text: &str, span: Option<std::ops::Range<usize>>) -> String {
+    let line = |span: std::ops::Range<usize>| {
+        text.get(..span.start)
+            .map(|before| before.lines().count().max(1))
+    };
+    span.and_then(line)
+        .map(|line| format!(" (line {line})"))
+        .unwrap_or_default()
+}
+
+fn hostname() -> Token {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let word: String = name
+        .trim()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '-' })
+        .take(64)
+        .collect();
+    word.parse().unwrap_or_else(|_| default_pool())
+}
+
+fn default_pool() -> Token {
+    "default".parse().expect("a literal token")
+}
+
+fn default_trust() -> Vec<Trust> {
+    vec![Trust::Trusted, Trust::Untrusted]
+}
+
+fn default_slots() -> u32 {
+    1
+}
+
+fn default_log_max_bytes() -> u64 {
+    64 << 20
+}
+
+fn default_drain_s() -> u64 {
+    30
+}
+
+fn default_log() -> Format {
+    Format::Human
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str) -> Result<Config, ConfigError> {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        Config::load(file.path(), |_| None)
+    }
+
+    #[test]
+    fn a_short_file_is_enough() {
+        let config = load("state = \"/var/lib/sourdough/worker\"").unwrap();
+        assert_eq!(config.slots, 1);
+        assert_eq!(
+            config.accepted(),
+            [Trust::Trusted],
+            "emulation is no boundary by default"
+        );
+    }
+
+    #[test]
+    fn untrusted_jobs_under_emulation_must_be_asked_for() {
+        let config = load("state = \"/w\"\nuntrusted_under_tcg = true").unwrap();
+        assert_eq!(config.accepted(), [Trust::Trusted, Trust::Untrusted]);
+        let refused = load("state = \"/w\"\ntrust = [\"untrusted\"]").unwrap_err();
+        assert!(
+            refused.to_string().contains("untrusted_under_tcg"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_reported_together() {
+        let error = load("state = \"w\"\nslots = 0").unwrap_err();
+        assert_eq!(error.problems.len(), 2, "{error}");
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_with_its_line() {
+        let error = load("state = \"/w\"\nslotz = 2").unwrap_err();
+        assert!(error.to_string().contains("slotz"), "{error}");
+    }
+}

@@ -1,0 +1,28 @@
+//! The worker: claims a job, forks its snapshot, runs its steps, collects what came of them, reports once.
+//!
+//! ```text
+//! serve ─▶ claim ─▶ lifecycle ⇄ attempt ─┬─ resolve    source, environment, snapshot
+//!                                        ├─ build      fork, tree, steps
+//!                                        ├─ artifacts  list, read, upload
+//!                                        ├─ log        live, spooled, stored
+//!                                        └─ report     one result, then the acknowledgement
+//! ```
+//!
+//! What always holds: what happens next is decided in [`lifecycle`], which knows no socket and no clock; the result is
+//! stored before the job is acknowledged; a worker keeps nothing that matters.
+
+pub mod artifacts;
+pub mod attempt;
+pub mod build;
+pub mod claim;
+pub mod config;
+pub mod events;
+pub mod lifecycle;
+pub mod log;
+pub mod record;
+pub mod report;
+pub mod resolve;
+pub mod serve;
+pub mod services;
+pub mod steps;
+pub mod verdict;

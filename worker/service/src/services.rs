@@ -1,0 +1,89 @@
+//! What every job of this worker uses: connections, buckets, the driver.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use async_nats::Client;
+use async_nats::jetstream::{self, kv};
+use bus::objects::Objects;
+use schemas::HostClass;
+use schemas::names::bucket;
+use store::Store;
+use tokio::sync::watch;
+use vm::Driver;
+
+use crate::config::Config;
+
+/// The parts that jobs share; clones are cheap.
+#[derive(Clone)]
+pub struct Services {
+    /// What the operator said.
+    pub config: Arc<Config>,
+    /// NATS.
+    pub client: Client,
+    /// Its streams and buckets.
+    pub jetstream: jetstream::Context,
+    /// S3.
+    pub objects: Objects,
+    /// Snapshots.
+    pub store: Store,
+    /// Definitions of environments.
+    pub environments: kv::Store,
+    /// Records of jobs.
+    pub jobs: kv::Store,
+    /// What starts VMs.
+    pub driver: Arc<dyn Driver>,
+    /// Where snapshots must have been made to be forked here.
+    pub class: HostClass,
+    /// Turns true when running jobs are to be given back.
+    pub give_back: watch::Receiver<bool>,
+}
+
+impl Services {
+    /// Connects to everything; waits, and says so, for what is away.
+    pub async fn connect(
+        config: Config,
+        driver: Arc<dyn Driver>,
+        give_back: watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
+        let profile = driver.profile();
+        let class = HostClass::new(
+            &profile.driver,
+            &profile.vmm_version,
+            &profile.accelerator,
+            &profile.cpu_model,
+        )
+        .context("make a host class of the driver's profile")?;
+        let client = bus::nats::connect(&config.nats, &format!("worker {}", config.name)).await?;
+        let jetstream = jetstream::new(client.clone());
+        let objects = Objects::connect(&config.objects).await?;
+        objects.wait_ready().await?;
+        let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
+        let cache = config.state.join("cache");
+        std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
+        Ok(Self {
+            store: Store::open(objects.clone(), snapshots, &cache).await?,
+            environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
+            jobs: open(&jetstream, bucket::JOBS).await?,
+            config: Arc::new(config),
+            client,
+            jetstream,
+            objects,
+            driver,
+            class,
+            give_back,
+        })
+    }
+}
+
+/// Opens a bucket; waits for `bakery init` to have made it.
+async fn open(jetstream: &jetstream::Context, name: &str) -> anyhow::Result<kv::Store> {
+    let what = format!("open the bucket {name} (made by `bakery init`)");
+    let opened = bus::retry::with(bus::retry::Policy::FOREVER, &what, || async {
+        jetstream
+            .get_key_value(name)
+            .await
+            .map_err(bus::retry::Failure::Transient)
+    });
+    Ok(opened.await?)
+}
