@@ -56,11 +56,22 @@ impl Program {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             // A group of its own: an interrupt from the terminal reaches us alone, and we end the whole of it.
-            .process_group(0)
-            .kill_on_drop(false);
+            .process_group(0);
         Self {
             name: name.to_owned(),
             command,
+        }
+    }
+
+    /// The program `name` with mounts and processes of its own, for which we must be root: whatever it mounts and starts is gone
+    /// with it, however it ends.
+    pub(crate) fn contained(name: &str) -> Self {
+        let unshare = Self::new("unshare");
+        let contained =
+            unshare.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        Self {
+            name: name.to_owned(),
+            ..contained.arg(name)
         }
     }
 
@@ -89,7 +100,7 @@ impl Program {
     }
 
     /// Runs it to its end; returns what it wrote to its standard output. When this future is dropped, the program and
-    /// what it started are asked to end.
+    /// what is still in its process group are killed.
     pub(crate) async fn run(mut self) -> Result<String, ProgramError> {
         let name = &self.name;
         let failed = |source| ProgramError::Start {
@@ -104,7 +115,7 @@ impl Program {
     }
 }
 
-/// The process group of a running program; ends it when dropped.
+/// The process group of a running program; kills it when dropped.
 struct Group(Option<u32>);
 
 impl Group {
@@ -118,7 +129,7 @@ impl Drop for Group {
         let id = self.0.and_then(|id| i32::try_from(id).ok());
         if let Some(id) = id {
             // It may have ended in this moment.
-            let _gone = killpg(Pid::from_raw(id), Signal::SIGTERM);
+            let _gone = killpg(Pid::from_raw(id), Signal::SIGKILL);
         }
     }
 }
@@ -176,5 +187,21 @@ mod tests {
             .collect();
         names.sort_unstable();
         assert_eq!(names, ["A", "LC_ALL", "PATH"]);
+    }
+
+    #[tokio::test]
+    async fn a_program_whose_answer_nobody_waits_for_is_killed_with_what_it_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let held = directory.path().join("held");
+        nix::unistd::mkfifo(&held, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // Both hold the writing end: the reader sees its end only when both are gone.
+        let script = format!("exec 3>{}; sleep 1000 & sleep 1000", held.display());
+        let running = tokio::spawn(Program::new("sh").args(["-c", &script]).run());
+        let mut reader = tokio::fs::File::open(&held).await.unwrap();
+        running.abort();
+        let mut rest = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut rest)
+            .await
+            .unwrap();
     }
 }

@@ -14,6 +14,9 @@ rm -f "$root/etc/hostname" "$root/etc/resolv.conf"
 echo "$SOURDOUGH_HOSTNAME" >"$root/etc/hostname"
 : >"$root/etc/resolv.conf"
 
+# What dpkg was told for this installation only.
+rm -f "$root/etc/dpkg/dpkg.cfg.d/99mmdebstrap"
+
 if [ -n "$SOURDOUGH_CA" ]; then
 	install -D -m 644 "$SOURDOUGH_CA" "$root$SOURDOUGH_CA_BUNDLE"
 fi
