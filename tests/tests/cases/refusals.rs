@@ -68,7 +68,7 @@ pub(crate) async fn a_source_that_is_not_there_is_refused(cases: &mut Cases) -> 
     let digest = Sha256Digest::of(Uuid::new_v4().as_bytes());
     let uri = format!("s3://build-sources/{}/{digest}.tar.zst", cases.queue.tenant);
     let job = queue::job(&queue::source(&uri, &digest), PLAIN, "true");
-    let result = cases.ends_with(&job, Reason::SourceUnavailable).await?;
+    let result = cases.ends_with(&job, Reason::InvalidJob).await?;
     ensure!(result.message.contains(&uri), "{}", result.message);
     was_not_forked(&result)
 }

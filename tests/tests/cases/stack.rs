@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::launch::Lifetime;
 use e2e::progress::Progress;
+use e2e::project::Project;
 use e2e::queue::{self, Queue};
 use e2e::stack::{Stack, StackOptions};
 use e2e::state::{State, repository};
@@ -86,6 +87,7 @@ impl Cases {
             .into(),
         };
         let stack = Stack::start(&options, &state, &mut Progress::start()).await?;
+        bake(&stack, PLAIN, &Project::of_file("README", "nothing\n")?).await?;
         let queue = Queue::open(&stack.servers).await?;
         Ok(Self {
             source: queue.store_source(&[("hello.txt", "hello\n")]).await?,
@@ -179,6 +181,13 @@ impl Cases {
         )
         .await
     }
+}
+
+/// Has the bakery bake an environment for a project's tree.
+pub(crate) async fn bake(stack: &Stack, environment: &str, project: &Project) -> Result<()> {
+    let directory = project.path().to_str().context("a path in UTF-8")?;
+    let arguments = ["bake", environment, "--dir", directory];
+    stack.services.bakery.run(&arguments).await
 }
 
 /// Why no case can run here.
