@@ -1,7 +1,9 @@
 //! The conformance suite over real QEMU, and what only a real VMM can show.
 //!
 //! The suite needs a kernel, a root disk and the agent; `make test` makes them once and names them in the environment.
+#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -42,7 +44,12 @@ fn boot_spec(scratch: &Path) -> BootSpec {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn qemu_passes_the_conformance_suite() {
-    let scratch = tempfile::tempdir().unwrap();
+    // As below a home directory: the VMM's user must not need to pass through it.
+    let private = std::fs::Permissions::from_mode(0o700);
+    let scratch = tempfile::Builder::new()
+        .permissions(private)
+        .tempdir()
+        .unwrap();
     let qemu = Qemu::new(QemuConfig::default()).unwrap();
     let baked = scratch.path().join("baked");
     std::fs::create_dir(&baked).unwrap();
@@ -63,7 +70,6 @@ async fn qemu_passes_the_conformance_suite() {
 
 /// A VMM's user has no way to write to what other forks start from. (The memory it maps is sealed besides.)
 fn every_baked_file_refuses_a_writer(dir: &Path) {
-    use std::os::unix::fs::MetadataExt;
     for name in ["memory", "state", "disk"] {
         let file = std::fs::metadata(dir.join(name)).unwrap();
         assert_eq!(file.mode() & 0o777, 0o444, "{name}");
@@ -79,7 +85,7 @@ async fn dropping_a_vm_kills_its_process(qemu: &Qemu, rig: &conformance::Rig<'_>
         .fork(&rig.snapshot, slot, &Identity::fresh("dropped"))
         .await
         .unwrap();
-    let pid = process_with(&marker).expect("a running VM has a process whose TMPDIR is its slot");
+    let pid = process_in(&marker).expect("a running VM has a process that runs in its slot");
     drop(vm);
     let gone = async {
         while Path::new(&format!("/proc/{pid}/exe")).read_link().is_ok() {
@@ -92,16 +98,9 @@ async fn dropping_a_vm_kills_its_process(qemu: &Qemu, rig: &conformance::Rig<'_>
     assert!(!marker.exists(), "the slot goes with its VM");
 }
 
-/// The process that was started with `TMPDIR` set to `slot`.
-fn process_with(slot: &Path) -> Option<u32> {
-    let wanted = format!("TMPDIR={}", slot.display());
-    let pids = std::fs::read_dir("/proc")
-        .unwrap()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.into_iter().find(|pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environment
-            .split(|byte| *byte == 0)
-            .any(|entry| entry == wanted.as_bytes())
-    })
+/// The process whose working directory is `slot`.
+fn process_in(slot: &Path) -> Option<u32> {
+    let pids = std::fs::read_dir("/proc").unwrap();
+    let mut pids = pids.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.find(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == slot))
 }

@@ -20,6 +20,12 @@ const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t mitigation
 /// What QEMU is forbidden: obsolete system calls, gaining privileges, starting processes, changing its own limits.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
 
+/// Name of a bake's memory in its slot and in its snapshot.
+pub(super) const MEMORY: &str = "memory";
+
+/// Name of a bake's disk, likewise.
+pub(super) const DISK: &str = "disk";
+
 /// Everything that differs between starts.
 #[derive(Debug)]
 pub(super) struct Start {
@@ -35,10 +41,10 @@ pub(super) struct Start {
 /// The guest's RAM.
 #[derive(Debug)]
 pub(super) enum Memory {
-    /// A file still to be made, shared with us.
-    New(PathBuf),
-    /// A file of the slot, shared with us.
-    Own(PathBuf),
+    /// The slot's file of that name, still to be made, shared with us.
+    New,
+    /// The slot's file of that name, shared with us.
+    Own,
     /// A sealed file, mapped privately.
     Sealed(Arc<OwnedFd>),
 }
@@ -46,8 +52,8 @@ pub(super) enum Memory {
 /// The guest's root disk.
 #[derive(Debug)]
 pub(super) enum Disk {
-    /// A file of the slot.
-    Own(PathBuf),
+    /// The slot's file of that name.
+    Own,
     /// A file that is only read; what the guest writes goes to an unnamed file in the slot.
     Overlay(PathBuf),
 }
@@ -97,8 +103,10 @@ impl Prepared {
         };
         command
             .env_clear()
+            // Its files are named from within the slot: the VMM's user cannot pass through every directory above it.
+            .current_dir(slot.dir())
             // Where QEMU makes the unnamed overlay.
-            .env("TMPDIR", slot.dir())
+            .env("TMPDIR", ".")
             .args([
                 "-nodefaults",
                 "-no-user-config",
@@ -144,7 +152,7 @@ impl Prepared {
 
     fn memory(&mut self, start: &Start) -> Result<String, VmError> {
         let (path, share) = match &start.memory {
-            Memory::New(path) | Memory::Own(path) => (path.display().to_string(), "on"),
+            Memory::New | Memory::Own => (MEMORY.to_owned(), "on"),
             Memory::Sealed(sealed) => {
                 let sealed = sealed
                     .try_clone()
@@ -162,7 +170,7 @@ impl Prepared {
         // An error is the guest's to see: by default QEMU would stop the guest in silence.
         let common = "if=none,id=root,format=raw,werror=report,rerror=report,discard=unmap";
         let drive = match disk {
-            Disk::Own(path) => format!("{common},file={}", path.display()),
+            Disk::Own => format!("{common},file={DISK}"),
             Disk::Overlay(path) => {
                 let base = File::open(path).map_err(VmError::io("open", path))?;
                 let number = self.pass(base.into());

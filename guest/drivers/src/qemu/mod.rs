@@ -34,7 +34,7 @@ use vm::{
 
 use crate::sealed::SealedMemories;
 use crate::sparse;
-use command::{Disk, Memory, Start};
+use command::{DISK, Disk, MEMORY, Memory, Start};
 use process::Process;
 
 /// What an operator says about QEMU.
@@ -168,12 +168,11 @@ impl Driver for Qemu {
     }
 
     async fn boot(&self, spec: BootSpec, slot: Slot) -> Result<Box<dyn BakeVm>, VmError> {
-        let memory = slot.path("memory");
-        move_file(&spec.disk, &slot.path("disk")).await?;
+        move_file(&spec.disk, &slot.path(DISK)).await?;
         let start = Start {
             machine: spec.machine,
-            memory: Memory::New(memory),
-            disk: Disk::Own(slot.path("disk")),
+            memory: Memory::New,
+            disk: Disk::Own,
             boot: Some((spec.kernel, spec.initrd)),
             state: None,
         };
@@ -190,12 +189,12 @@ impl Driver for Qemu {
         identity: &Identity,
     ) -> Result<Box<dyn BakeVm>, VmError> {
         from.check(&self.profile)?;
-        copy_file(&from.memory(), &slot.path("memory")).await?;
-        copy_file(&from.disk(), &slot.path("disk")).await?;
+        copy_file(&from.memory(), &slot.path(MEMORY)).await?;
+        copy_file(&from.disk(), &slot.path(DISK)).await?;
         let start = Start {
             machine: from.machine(),
-            memory: Memory::Own(slot.path("memory")),
-            disk: Disk::Own(slot.path("disk")),
+            memory: Memory::Own,
+            disk: Disk::Own,
             boot: None,
             state: Some(from.state()),
         };
@@ -267,10 +266,10 @@ impl BakeVm for QemuVm {
         self.agent.disconnect().await;
         self.process.save_state(&into.join("state")).await?;
         self.process.quit().await?;
-        for name in ["memory", "disk"] {
+        for name in [MEMORY, DISK] {
             move_file(&self.slot.path(name), &into.join(name)).await?;
         }
-        for name in ["memory", "state", "disk"] {
+        for name in [MEMORY, "state", DISK] {
             process::make_read_only(&into.join(name))?;
         }
         SnapshotFiles::create(into, self.machine, &self.profile)

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use vm::{Exit, Slot, VmError};
 
 use super::QemuConfig;
-use super::command::{Disk, Memory, Prepared, Sockets, Start};
+use super::command::{DISK, Disk, MEMORY, Memory, Prepared, Sockets, Start};
 use super::qmp::Qmp;
 
 /// What is kept of QEMU's messages and of the guest's console: a screenful.
@@ -230,8 +230,9 @@ fn pair() -> Result<(UnixStream, OwnedFd), VmError> {
 
 /// Lets the jail's user into the slot, and makes a bake's files its own.
 fn give_slot_to(user: Option<u32>, start: &Start, slot: &Slot) -> Result<(), VmError> {
-    if let Memory::New(path) = &start.memory {
-        std::fs::File::create_new(path).map_err(VmError::io("create", path))?;
+    let (memory, disk) = (slot.path(MEMORY), slot.path(DISK));
+    if let Memory::New = start.memory {
+        std::fs::File::create_new(&memory).map_err(VmError::io("create", &memory))?;
     }
     if user.is_none() {
         return Ok(());
@@ -240,13 +241,14 @@ fn give_slot_to(user: Option<u32>, start: &Start, slot: &Slot) -> Result<(), VmE
         std::os::unix::fs::chown(path, user, user).map_err(VmError::io("change the owner of", path))
     };
     give(slot.dir())?;
-    if let Memory::New(path) | Memory::Own(path) = &start.memory {
-        give(path)?;
+    match start.memory {
+        Memory::New | Memory::Own => give(&memory)?,
+        Memory::Sealed(_) => {}
     }
-    if let Disk::Own(path) = &start.disk {
-        give(path)?;
+    match start.disk {
+        Disk::Own => give(&disk),
+        Disk::Overlay(_) => Ok(()),
     }
-    Ok(())
 }
 
 /// Takes a baked file back from the jail's user and write permission from everybody.
