@@ -1,7 +1,7 @@
 //! The conformance suite over real QEMU, and what only a real VMM can show.
 //!
 //! The suite needs a kernel, a root disk and the agent; `make test` makes them once and names them in the environment.
-#![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
+#![expect(clippy::unwrap_used, reason = "a panic is a test's way of failing")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};

@@ -62,7 +62,8 @@ impl Attempt {
         record: Option<JobRecord>,
         gathered: Gathered,
     ) -> std::io::Result<Self> {
-        let work = services.config.state.join("work");
+        // The state directory may have been deleted since the last job.
+        let work = services.state.work();
         std::fs::create_dir_all(&work)?;
         let scratch = tempfile::tempdir_in(work)?;
         let events = Events::new(

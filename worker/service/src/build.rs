@@ -29,8 +29,7 @@ pub struct Build {
 impl Build {
     /// Forks the snapshot.
     pub async fn fork(services: &Services, resolved: &Resolved) -> Result<Self, Verdict> {
-        let slots = services.config.state.join("slots");
-        let slot = Slot::create(&slots).map_err(|error| Verdict::from(&error))?;
+        let slot = Slot::create(&services.state.slots()).map_err(|error| Verdict::from(&error))?;
         let identity = Identity::fresh(HOSTNAME);
         let forked = services.driver.fork(&resolved.files, slot, &identity).await;
         let vm = forked.map_err(|error| Verdict::from(&error))?;

@@ -24,5 +24,6 @@ pub mod report;
 pub mod resolve;
 pub mod serve;
 pub mod services;
+pub mod state_dir;
 pub mod steps;
 pub mod verdict;

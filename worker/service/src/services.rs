@@ -13,12 +13,15 @@ use tokio::sync::watch;
 use vm::Driver;
 
 use crate::config::Config;
+use crate::state_dir::StateDir;
 
 /// The parts that jobs share; clones are cheap.
 #[derive(Clone)]
 pub struct Services {
     /// What the operator said.
     pub config: Arc<Config>,
+    /// Its own directory.
+    pub state: Arc<StateDir>,
     /// NATS.
     pub client: Client,
     /// Its streams and buckets.
@@ -46,6 +49,7 @@ impl Services {
         driver: Arc<dyn Driver>,
         give_back: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
+        let state = Arc::new(StateDir::open(&config.state)?);
         let profile = driver.profile();
         let class = HostClass::new(
             &profile.driver,
@@ -59,13 +63,12 @@ impl Services {
         let objects = Objects::connect(&config.objects).await?;
         objects.wait_ready().await?;
         let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
-        let cache = config.state.join("cache");
-        std::fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
         Ok(Self {
-            store: Store::open(objects.clone(), snapshots, &cache).await?,
+            store: Store::open(objects.clone(), snapshots, &state.cache()).await?,
             environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
             jobs: open(&jetstream, bucket::JOBS).await?,
             config: Arc::new(config),
+            state,
             client,
             jetstream,
             objects,
