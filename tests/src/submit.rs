@@ -33,16 +33,19 @@ impl Client {
         environment: &str,
         arguments: &[&str],
     ) -> Result<Submitted> {
-        let output = tokio::process::Command::new(&self.program)
+        // Not `output`, which would keep standard error to itself.
+        let client = tokio::process::Command::new(&self.program)
             .args(["submit", "--json", "--environment", environment, "--dir"])
             .arg(directory)
             .args(arguments)
             .envs(self.environment.iter().cloned())
-            .stderr(Stdio::inherit())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
-            .output()
-            .await
+            .spawn()
             .with_context(|| format!("run {}", self.program.display()))?;
+        let output = client.wait_with_output().await;
+        let output = output.context("wait for sourdough submit")?;
         let result = serde_json::from_slice(&output.stdout).with_context(|| {
             format!(
                 "sourdough submit ended with {} and without a result",

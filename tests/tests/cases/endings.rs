@@ -83,9 +83,8 @@ pub(crate) async fn output_beyond_the_cap_is_cut_and_the_rest_is_whole(
         log.size_bytes
     );
     ensure!(Sha256Digest::of(&bytes) == log.digest.sha256);
-    let block: String = (1..=LINES_OF_A_BLOCK)
-        .map(|number| format!("{number:07}\n"))
-        .collect();
+    let lines = (1..=LINES_OF_A_BLOCK).map(|number| format!("{number:07}\n"));
+    let block = lines.collect::<Vec<_>>().concat();
     let expected = block.bytes().cycle();
     let same = bytes
         .iter()
