@@ -36,10 +36,7 @@ impl Cache {
             snapshots: root.join("snapshots"),
             partial: root.join("partial"),
         };
-        for directory in [&cache.snapshots, &cache.partial] {
-            fs::create_dir_all(directory)
-                .map_err(StoreError::disk(format!("make {}", directory.display())))?;
-        }
+        cache.make()?;
         cache
             .sweep(SystemTime::now())
             .map_err(StoreError::disk(format!(
@@ -49,6 +46,15 @@ impl Cache {
         Ok(cache)
     }
 
+    /// Makes its directories where they are not there: an operator may delete the cache at any time that nothing uses it.
+    fn make(&self) -> Result<(), StoreError> {
+        for directory in [&self.snapshots, &self.partial] {
+            fs::create_dir_all(directory)
+                .map_err(StoreError::disk(format!("make {}", directory.display())))?;
+        }
+        Ok(())
+    }
+
     /// Where the snapshot of that manifest is, if it is here.
     pub(crate) fn find(&self, manifest: &Sha256Digest) -> Option<PathBuf> {
         Some(self.path(manifest)).filter(|path| path.is_dir())
@@ -56,6 +62,7 @@ impl Cache {
 
     /// A new directory to download into; it goes with the value unless it is installed.
     pub(crate) fn partial(&self) -> Result<TempDir, StoreError> {
+        self.make()?;
         tempfile::tempdir_in(&self.partial).map_err(StoreError::disk(format!(
             "make a directory in {}",
             self.partial.display()
@@ -63,8 +70,9 @@ impl Cache {
     }
 
     /// The directory for unnamed temporary files: on the same filesystem as the snapshots.
-    pub(crate) fn scratch(&self) -> &Path {
-        &self.partial
+    pub(crate) fn scratch(&self) -> Result<&Path, StoreError> {
+        self.make()?;
+        Ok(&self.partial)
     }
 
     /// Makes a whole download the snapshot of that manifest, and returns where it is now.

@@ -66,11 +66,20 @@ impl Store {
         })
     }
 
+    /// An unnamed file with these bytes, to be read from its start.
+    fn spool(bytes: &[u8], scratch: &Path) -> std::io::Result<File> {
+        let mut file = tempfile::tempfile_in(scratch)?;
+        file.write_all(bytes)?;
+        file.rewind()?;
+        Ok(file)
+    }
+
     /// Stores the files of `dir`; returns them sorted by name, and how many bytes were sent.
     async fn store_files(&self, dir: &Path) -> Result<(Vec<StoredFile>, u64), StoreError> {
+        let scratch = self.cache.scratch()?;
         let uploads: Vec<_> = list(dir)?
             .into_iter()
-            .map(|(name, path)| store_file(&self.objects, name, path, self.cache.scratch()))
+            .map(|(name, path)| store_file(&self.objects, name, path, scratch))
             .collect();
         let stored: Vec<(StoredFile, u64)> = stream::iter(uploads)
             .buffered(PARALLEL)
@@ -83,18 +92,10 @@ impl Store {
     async fn store_manifest(&self, manifest: &Manifest) -> Result<(Sha256Digest, u64), StoreError> {
         let bytes = manifest.to_bytes();
         let digest = Sha256Digest::of(&bytes);
-        let file = self
-            .spool(&bytes)
-            .map_err(StoreError::disk("write a manifest"))?;
+        let scratch = self.cache.scratch()?;
+        let file = spool(&bytes, scratch).map_err(StoreError::disk("write a manifest"))?;
         let sent = objects::store(&self.objects, &digest, file, bytes.len() as u64).await?;
         Ok((digest, sent))
-    }
-
-    fn spool(&self, bytes: &[u8]) -> std::io::Result<File> {
-        let mut file = tempfile::tempfile_in(self.cache.scratch())?;
-        file.write_all(bytes)?;
-        file.rewind()?;
-        Ok(file)
     }
 
     /// What another publisher made of the key.
