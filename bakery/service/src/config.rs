@@ -30,28 +30,20 @@
 //! `SOURDOUGH_NATS_URL`, `SOURDOUGH_NATS_NKEY_FILE` and `SOURDOUGH_NATS_CREDENTIALS_FILE` stand above the file. Credentials for S3
 //! are never in it: they come from the environment, a profile or the machine's role.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use bus::nats::{Login, NatsConfig};
+use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
 use bus::telemetry::Format;
 use schemas::Token;
-use schemas::guest::CA_BUNDLE;
 use schemas::step::Env;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use toml::{Table, Value};
-
-/// Where Debian keeps its sources since release 12, and before.
-const DEBIAN_SOURCES: [&str; 2] = [
-    "/etc/apt/sources.list.d/debian.sources",
-    "/etc/apt/sources.list",
-];
-
-/// Debian's kernel for virtual machines: a tenth of the modules, and what the initramfs needs.
-const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+use settings::Settings;
+use toml::Table;
 
 /// What an operator says.
 #[derive(Debug, Clone)]
@@ -156,170 +148,7 @@ impl Config {
         let table = text
             .parse::<Table>()
             .map_err(|error| vec![format!("is not TOML: {}", error.to_string().trim())])?;
-        let mut settings = Settings {
-            table,
-            problems: Vec::new(),
-        };
-        let config = settings.config(variable);
-        settings.refuse_unknown();
-        match config {
-            Some(config) if settings.problems.is_empty() => Ok(config),
-            Some(_) | None => Err(settings.problems),
-        }
-    }
-}
-
-/// The settings that have not been read yet, and what was wrong with those that have.
-struct Settings {
-    table: Table,
-    problems: Vec<String>,
-}
-
-impl Settings {
-    fn config(&mut self, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
-        let state = self.take("state");
-        if state.is_none() && self.problems.is_empty() {
-            self.problems.push("state: is missing".to_owned());
-        }
-        let pools = self.pools();
-        let replicas = self.take_or("replicas", 1);
-        if !(1..=5).contains(&replicas) {
-            let problem = format!("replicas: must be between 1 and 5, is {replicas}");
-            self.problems.push(problem);
-        }
-        let nats = self.take_or("nats", NatsConfig::default());
-        Some(Config {
-            pools,
-            replicas,
-            log: self.take_or("log", Format::default()),
-            agent: self.take("agent").unwrap_or_else(beside_this_program),
-            ca_bundle: self.take_or("ca_bundle", CA_BUNDLE.into()),
-            nats: with_variables(nats, variable),
-            objects: self.take_or("objects", ObjectsConfig::default()),
-            qemu: self.take_or("qemu", Qemu::default()),
-            kernel: self.kernel(),
-            debian_sources: self.debian_sources(),
-            registries: self.registries(),
-            state: state?,
-        })
-    }
-
-    /// The setting `name`, if it is there and can be read.
-    fn take<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
-        let value = self.table.remove(name)?;
-        self.read(name, value)
-    }
-
-    fn take_or<T: DeserializeOwned>(&mut self, name: &str, default: T) -> T {
-        self.take(name).unwrap_or(default)
-    }
-
-    fn read<T: DeserializeOwned>(&mut self, name: &str, value: Value) -> Option<T> {
-        let read = value.try_into();
-        read.map_err(|error: toml::de::Error| {
-            let problem = error.to_string().trim().replace('\n', " ");
-            self.problems.push(format!("{name}: {problem}"));
-        })
-        .ok()
-    }
-
-    fn pools(&mut self) -> Vec<Token> {
-        let default = Token::parse("default").expect("a plain word is a token");
-        let pools: Vec<Token> = self.take_or("pools", vec![default]);
-        if pools.is_empty() {
-            self.problems.push("pools: must name at least one".into());
-        }
-        pools
-    }
-
-    fn kernel(&mut self) -> Kernel {
-        let default = Kernel::Package(KERNEL_PACKAGE.to_owned());
-        let Some(fields) = self.take::<KernelFields>("kernel") else {
-            return default;
-        };
-        match (fields.package, fields.image, fields.modules) {
-            (Some(package), None, None) => Kernel::Package(package),
-            (None, None, None) => default,
-            (None, Some(image), Some(modules)) => Kernel::Files { image, modules },
-            (Some(_) | None, _, _) => {
-                let problem = "kernel: must have `package`, or both `image` and `modules`";
-                self.problems.push(problem.to_owned());
-                default
-            }
-        }
-    }
-
-    fn debian_sources(&mut self) -> PathBuf {
-        let fields: DebianFields = self.take_or("debian", DebianFields::default());
-        let mut candidates = DEBIAN_SOURCES.map(PathBuf::from).into_iter();
-        let [newer, _] = DEBIAN_SOURCES;
-        fields
-            .sources
-            .or_else(|| candidates.find(|path| path.is_file()))
-            .unwrap_or_else(|| newer.into())
-    }
-
-    /// Each registry by itself, so that one mistake does not hide another.
-    fn registries(&mut self) -> BTreeMap<Token, Registry> {
-        let mut registries = BTreeMap::new();
-        for (name, value) in self.take_or("registries", Table::new()) {
-            let setting = format!("registries.{name}");
-            let fields: Option<RegistryFields> = self.read(&setting, value);
-            match (name.parse::<Token>(), fields) {
-                (Err(problem), _) => self.problems.push(format!("{setting}: {problem}")),
-                (Ok(_), Some(fields)) if fields.hosts.is_empty() => {
-                    let problem = format!("{setting}.hosts: must name at least one");
-                    self.problems.push(problem);
-                }
-                (Ok(name), Some(fields)) => {
-                    registries.insert(name, fields.into());
-                }
-                (Ok(_), None) => {}
-            }
-        }
-        registries
-    }
-
-    fn refuse_unknown(&mut self) {
-        let unknown = self.table.keys();
-        let problems = unknown.map(|name| format!("{name}: is not a setting"));
-        self.problems.extend(problems);
-    }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KernelFields {
-    package: Option<String>,
-    image: Option<PathBuf>,
-    modules: Option<PathBuf>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DebianFields {
-    sources: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RegistryFields {
-    hosts: Vec<egress::Endpoint>,
-    #[serde(default)]
-    networks: Vec<ipnet::IpNet>,
-    #[serde(default)]
-    env: Env,
-}
-
-impl From<RegistryFields> for Registry {
-    fn from(fields: RegistryFields) -> Self {
-        Self {
-            rule: egress::Rule {
-                hosts: fields.hosts,
-                networks: fields.networks,
-            },
-            env: fields.env,
-        }
+        Settings::new(table).read_all(variable)
     }
 }
 
@@ -352,114 +181,10 @@ impl fmt::Debug for Registry {
     }
 }
 
-fn with_variables(nats: NatsConfig, variable: impl Fn(&str) -> Option<String>) -> NatsConfig {
-    let nkey = variable("SOURDOUGH_NATS_NKEY_FILE").map(|path| Login::NkeyFile(path.into()));
-    let credentials =
-        variable("SOURDOUGH_NATS_CREDENTIALS_FILE").map(|path| Login::CredentialsFile(path.into()));
-    NatsConfig {
-        url: variable("SOURDOUGH_NATS_URL").unwrap_or(nats.url),
-        login: nkey.or(credentials).or(nats.login),
-        inbox_prefix: nats.inbox_prefix,
-    }
-}
-
-fn beside_this_program() -> PathBuf {
-    let program = std::env::current_exe().unwrap_or_default();
-    program.with_file_name("sourdough-agent")
-}
-
 fn listed(problems: &[String]) -> String {
     let lines: Vec<_> = problems.iter().map(String::as_str).collect();
     format!("\n  {}", lines.join("\n  "))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn parse(text: &str) -> Result<Config, Vec<String>> {
-        Config::parse(text, |_| None)
-    }
-
-    #[test]
-    fn a_state_directory_is_all_that_has_no_default() {
-        let config = parse("state = '/s'").unwrap();
-        assert_eq!(config.kernel, Kernel::Package(KERNEL_PACKAGE.to_owned()));
-        assert_eq!(config.pools.len(), 1);
-        assert_eq!(config.qemu.accelerator, Accelerator::Tcg);
-        assert_eq!(parse("").unwrap_err(), ["state: is missing"]);
-    }
-
-    #[test]
-    fn all_mistakes_are_reported_together() {
-        let text = "
-            pools = []
-            replicas = 9
-            speed = 3
-            [qemu]
-            accelerator = 'warp'
-            [kernel]
-            image = '/k'
-            [registries.npm]
-            hosts = []
-            [registries.pypi]
-            hosts = ['no-port.example.com']
-        ";
-        let problems = parse(text).unwrap_err();
-        let about: Vec<_> = problems
-            .iter()
-            .map(|problem| problem.split(':').next().unwrap())
-            .collect();
-        assert_eq!(
-            about,
-            [
-                "state",
-                "pools",
-                "replicas",
-                "qemu",
-                "kernel",
-                "registries.npm.hosts",
-                "registries.pypi",
-                "speed"
-            ]
-        );
-    }
-
-    #[test]
-    fn a_variable_of_the_environment_stands_above_the_file() {
-        let variable =
-            |name: &str| (name == "SOURDOUGH_NATS_URL").then(|| "nats://b.example:1".into());
-        let text = "state = '/s'\n[nats]\nurl = 'nats://a.example:1'";
-        let config = Config::parse(text, variable).unwrap();
-        assert_eq!(config.nats.url, "nats://b.example:1");
-    }
-
-    #[test]
-    fn what_is_logged_holds_no_secret() {
-        let text = "
-            state = '/s'
-            [nats]
-            url = 'nats://user:password@a.example:1'
-            [registries.npm]
-            hosts = ['registry.example.com:443']
-            networks = ['10.20.0.0/16']
-            env = { npm_config_registry = 'https://user:password@registry.example.com/' }
-        ";
-        let logged = format!("{:?}", parse(text).unwrap());
-        assert!(!logged.contains("password"), "{logged}");
-        assert!(logged.contains("npm_config_registry"), "{logged}");
-    }
-
-    #[test]
-    fn the_example_above_is_a_configuration() {
-        let example = include_str!("config.rs")
-            .lines()
-            .skip_while(|line| *line != "//! ```toml")
-            .skip(1)
-            .take_while(|line| *line != "//! ```")
-            .map(|line| line.trim_start_matches("//!"))
-            .collect::<Vec<_>>()
-            .join("\n");
-        assert_eq!(parse(&example).unwrap().registries.len(), 1);
-    }
-}
+mod tests;

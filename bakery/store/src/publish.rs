@@ -66,14 +66,6 @@ impl Store {
         })
     }
 
-    /// An unnamed file with these bytes, to be read from its start.
-    fn spool(bytes: &[u8], scratch: &Path) -> std::io::Result<File> {
-        let mut file = tempfile::tempfile_in(scratch)?;
-        file.write_all(bytes)?;
-        file.rewind()?;
-        Ok(file)
-    }
-
     /// Stores the files of `dir`; returns them sorted by name, and how many bytes were sent.
     async fn store_files(&self, dir: &Path) -> Result<(Vec<StoredFile>, u64), StoreError> {
         let scratch = self.cache.scratch()?;
@@ -115,6 +107,14 @@ impl Store {
             won: false,
         })
     }
+}
+
+/// An unnamed file with these bytes, to be read from its start.
+fn spool(bytes: &[u8], scratch: &Path) -> std::io::Result<File> {
+    let mut file = tempfile::tempfile_in(scratch)?;
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file)
 }
 
 /// Compresses and stores one file.

@@ -1,0 +1,215 @@
+//! Reading the settings one by one, so that one mistake does not hide another.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bus::nats::{Login, NatsConfig};
+use bus::objects::ObjectsConfig;
+use bus::telemetry::Format;
+use schemas::Token;
+use schemas::guest::CA_BUNDLE;
+use schemas::step::Env;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use toml::{Table, Value};
+
+use super::{Config, Kernel, Qemu, Registry};
+
+/// Where Debian keeps its sources since release 12, and before.
+const DEBIAN_SOURCES: [&str; 2] = [
+    "/etc/apt/sources.list.d/debian.sources",
+    "/etc/apt/sources.list",
+];
+
+/// Debian's kernel for virtual machines: a tenth of the modules, and what the initramfs needs.
+const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
+
+/// The settings that have not been read yet, and what was wrong with those that have.
+pub(super) struct Settings {
+    table: Table,
+    problems: Vec<String>,
+}
+
+impl Settings {
+    pub(super) fn new(table: Table) -> Self {
+        Self {
+            table,
+            problems: Vec::new(),
+        }
+    }
+
+    /// The configuration, or everything that is wrong with it.
+    pub(super) fn read_all(
+        mut self,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Config, Vec<String>> {
+        let config = self.config(variable);
+        self.refuse_unknown();
+        match config {
+            Some(config) if self.problems.is_empty() => Ok(config),
+            Some(_) | None => Err(self.problems),
+        }
+    }
+
+    fn config(&mut self, variable: impl Fn(&str) -> Option<String>) -> Option<Config> {
+        let state = self.take("state");
+        if state.is_none() && self.problems.is_empty() {
+            self.problems.push("state: is missing".to_owned());
+        }
+        let pools = self.pools();
+        let replicas = self.take_or("replicas", 1);
+        if !(1..=5).contains(&replicas) {
+            let problem = format!("replicas: must be between 1 and 5, is {replicas}");
+            self.problems.push(problem);
+        }
+        let nats = self.take_or("nats", NatsConfig::default());
+        Some(Config {
+            pools,
+            replicas,
+            log: self.take_or("log", Format::default()),
+            agent: self.take("agent").unwrap_or_else(beside_this_program),
+            ca_bundle: self.take_or("ca_bundle", CA_BUNDLE.into()),
+            nats: with_variables(nats, variable),
+            objects: self.take_or("objects", ObjectsConfig::default()),
+            qemu: self.take_or("qemu", Qemu::default()),
+            kernel: self.kernel(),
+            debian_sources: self.debian_sources(),
+            registries: self.registries(),
+            state: state?,
+        })
+    }
+
+    /// The setting `name`, if it is there and can be read.
+    fn take<T: DeserializeOwned>(&mut self, name: &str) -> Option<T> {
+        let value = self.table.remove(name)?;
+        self.read(name, value)
+    }
+
+    fn take_or<T: DeserializeOwned>(&mut self, name: &str, default: T) -> T {
+        self.take(name).unwrap_or(default)
+    }
+
+    fn read<T: DeserializeOwned>(&mut self, name: &str, value: Value) -> Option<T> {
+        let read = value.try_into();
+        read.map_err(|error: toml::de::Error| {
+            let problem = error.to_string().trim().replace('\n', " ");
+            self.problems.push(format!("{name}: {problem}"));
+        })
+        .ok()
+    }
+
+    fn pools(&mut self) -> Vec<Token> {
+        let default = Token::parse("default").expect("a plain word is a token");
+        let pools: Vec<Token> = self.take_or("pools", vec![default]);
+        if pools.is_empty() {
+            self.problems.push("pools: must name at least one".into());
+        }
+        pools
+    }
+
+    fn kernel(&mut self) -> Kernel {
+        let default = Kernel::Package(KERNEL_PACKAGE.to_owned());
+        let Some(fields) = self.take::<KernelFields>("kernel") else {
+            return default;
+        };
+        match (fields.package, fields.image, fields.modules) {
+            (Some(package), None, None) => Kernel::Package(package),
+            (None, None, None) => default,
+            (None, Some(image), Some(modules)) => Kernel::Files { image, modules },
+            (Some(_) | None, _, _) => {
+                let problem = "kernel: must have `package`, or both `image` and `modules`";
+                self.problems.push(problem.to_owned());
+                default
+            }
+        }
+    }
+
+    fn debian_sources(&mut self) -> PathBuf {
+        let fields: DebianFields = self.take_or("debian", DebianFields::default());
+        let mut candidates = DEBIAN_SOURCES.map(PathBuf::from).into_iter();
+        let [newer, _] = DEBIAN_SOURCES;
+        fields
+            .sources
+            .or_else(|| candidates.find(|path| path.is_file()))
+            .unwrap_or_else(|| newer.into())
+    }
+
+    /// Each registry by itself, so that one mistake does not hide another.
+    fn registries(&mut self) -> BTreeMap<Token, Registry> {
+        let mut registries = BTreeMap::new();
+        for (name, value) in self.take_or("registries", Table::new()) {
+            let setting = format!("registries.{name}");
+            let fields: Option<RegistryFields> = self.read(&setting, value);
+            match (name.parse::<Token>(), fields) {
+                (Err(problem), _) => self.problems.push(format!("{setting}: {problem}")),
+                (Ok(_), Some(fields)) if fields.hosts.is_empty() => {
+                    let problem = format!("{setting}.hosts: must name at least one");
+                    self.problems.push(problem);
+                }
+                (Ok(name), Some(fields)) => {
+                    registries.insert(name, fields.into());
+                }
+                (Ok(_), None) => {}
+            }
+        }
+        registries
+    }
+
+    fn refuse_unknown(&mut self) {
+        let unknown = self.table.keys();
+        let problems = unknown.map(|name| format!("{name}: is not a setting"));
+        self.problems.extend(problems);
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KernelFields {
+    package: Option<String>,
+    image: Option<PathBuf>,
+    modules: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DebianFields {
+    sources: Option<PathBuf>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RegistryFields {
+    hosts: Vec<egress::Endpoint>,
+    #[serde(default)]
+    networks: Vec<ipnet::IpNet>,
+    #[serde(default)]
+    env: Env,
+}
+
+impl From<RegistryFields> for Registry {
+    fn from(fields: RegistryFields) -> Self {
+        Self {
+            rule: egress::Rule {
+                hosts: fields.hosts,
+                networks: fields.networks,
+            },
+            env: fields.env,
+        }
+    }
+}
+
+fn with_variables(nats: NatsConfig, variable: impl Fn(&str) -> Option<String>) -> NatsConfig {
+    let nkey = variable("SOURDOUGH_NATS_NKEY_FILE").map(|path| Login::NkeyFile(path.into()));
+    let credentials =
+        variable("SOURDOUGH_NATS_CREDENTIALS_FILE").map(|path| Login::CredentialsFile(path.into()));
+    NatsConfig {
+        url: variable("SOURDOUGH_NATS_URL").unwrap_or(nats.url),
+        login: nkey.or(credentials).or(nats.login),
+        inbox_prefix: nats.inbox_prefix,
+    }
+}
+
+fn beside_this_program() -> PathBuf {
+    let program = std::env::current_exe().unwrap_or_default();
+    program.with_file_name("sourdough-agent")
+}
