@@ -29,7 +29,7 @@ pub struct KeyParts {
     pub definition: Value,
     /// The kernel's image.
     pub kernel: Sha256Digest,
-    /// The agent's binary.
+    /// The initial RAM filesystem: the agent's binary and the kernel modules that it loads.
     pub agent: Sha256Digest,
     /// The root filesystem's tar, sorted and clamped; none for an environment, whose template has it.
     pub root: Option<Sha256Digest>,
