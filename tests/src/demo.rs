@@ -61,14 +61,10 @@ pub async fn run(state: &State) -> Result<ExitCode> {
 
 async fn build_twice(stack: &Stack, progress: &mut Progress) -> Result<bool> {
     let project = Project::committed("widget")?;
-    let directory = project.path().to_str().context("a path in UTF-8")?;
     progress
         .phase(
             "template node and environment widget are baked, or found",
-            stack
-                .services
-                .bakery
-                .run(&["bake", "widget", "--dir", directory]),
+            stack.services.bake("widget", &project),
         )
         .await?;
     let client = Client {

@@ -27,6 +27,7 @@ use crate::guest;
 use crate::launch::Lifetime;
 use crate::programs::Programs;
 use crate::progress::Progress;
+use crate::project::Project;
 use crate::queue::Queue;
 use crate::stack::{Stack, StackOptions};
 use crate::state::{State, repository};
@@ -53,6 +54,13 @@ pub async fn run(state: &State) -> Result<ExitCode> {
             .into(),
     };
     let stack = Stack::start(&options, state, &mut progress).await?;
+    let project = Project::of_file("README", "bench\n")?;
+    progress
+        .phase(
+            "template and environment are baked, or found",
+            stack.services.bake("plain", &project),
+        )
+        .await?;
     let queue = Queue::open(&stack.servers).await?;
     let jobs = progress
         .phase("jobs are measured", jobs::measure(&queue, "plain", RUNS))

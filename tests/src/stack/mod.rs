@@ -35,6 +35,7 @@ use crate::launch::Lifetime;
 use crate::process::Process;
 use crate::programs::Programs;
 use crate::progress::Progress;
+use crate::project::Project;
 use crate::state::State;
 use crate::tools::Tools;
 
@@ -230,6 +231,13 @@ impl Services {
             );
         }
         self.bakery.run(&apply).await
+    }
+
+    /// Has the bakery that serves bake an environment, with the inputs that a project's tree has.
+    pub async fn bake(&self, environment: &str, project: &Project) -> Result<()> {
+        let directory = project.path().to_str().context("a path in UTF-8")?;
+        let arguments = ["bake", environment, "--dir", directory];
+        self.bakery.run(&arguments).await
     }
 
     /// Starts both, and waits until they serve.

@@ -87,7 +87,8 @@ impl Cases {
             .into(),
         };
         let stack = Stack::start(&options, &state, &mut Progress::start()).await?;
-        bake(&stack, PLAIN, &Project::of_file("README", "nothing\n")?).await?;
+        let project = Project::of_file("README", "nothing\n")?;
+        stack.services.bake(PLAIN, &project).await?;
         let queue = Queue::open(&stack.servers).await?;
         Ok(Self {
             source: queue.store_source(&[("hello.txt", "hello\n")]).await?,
@@ -181,13 +182,6 @@ impl Cases {
         )
         .await
     }
-}
-
-/// Has the bakery bake an environment for a project's tree.
-pub(crate) async fn bake(stack: &Stack, environment: &str, project: &Project) -> Result<()> {
-    let directory = project.path().to_str().context("a path in UTF-8")?;
-    let arguments = ["bake", environment, "--dir", directory];
-    stack.services.bakery.run(&arguments).await
 }
 
 /// Why no case can run here.

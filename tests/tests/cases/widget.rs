@@ -5,11 +5,11 @@ use e2e::programs::Programs;
 use e2e::project::Project;
 use e2e::submit::Client;
 
-use crate::stack::{Cases, bake};
+use crate::stack::Cases;
 
 pub(crate) async fn two_builds_of_the_widget_have_one_digest(cases: &mut Cases) -> Result<()> {
     let project = Project::committed("widget")?;
-    bake(cases.stack()?, "widget", &project).await?;
+    cases.stack()?.services.bake("widget", &project).await?;
     let client = Client {
         program: Programs::find()?.sourdough,
         environment: cases.stack()?.environment(),
