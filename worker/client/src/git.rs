@@ -92,7 +92,10 @@ impl Head {
                 &format!("HEAD:{}", prefix.trim_end_matches('/')),
             ],
         )?;
-        let time = line(dir, &["log", "-1", "--format=%ct", "HEAD"])?;
+        let time = line(
+            dir,
+            &["log", "-1", "--no-show-signature", "--format=%ct", "HEAD"],
+        )?;
         let time = time.parse().map_err(|_| GitError::Answer { said: time })?;
         Ok(Self {
             dir: dir.to_owned(),

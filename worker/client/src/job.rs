@@ -3,17 +3,29 @@
 use schemas::artifact::Artifact;
 use schemas::job::{ArchiveSource, EnvironmentName, Job, JobSchema, Source, Timeouts};
 use schemas::step::{Command, Step};
-use schemas::{FieldError, Glob, Token};
+use schemas::{FieldError, Glob, ObjectUri, Sha256Digest, Token, names};
 use uuid::Uuid;
 
 use crate::args::{Named, Submit};
 
-/// Makes the job, and refuses it here if a worker would.
-pub(crate) fn job(submit: &Submit, source: ArchiveSource) -> Result<Job, FieldError> {
+/// A job that is right but for its source, which nobody knows before it is packed.
+#[derive(Debug)]
+pub(crate) struct Draft(Job);
+
+/// The job with its source.
+pub(crate) fn of(draft: Draft, source: ArchiveSource) -> Job {
+    Job {
+        source: Source::Archive(source),
+        ..draft.0
+    }
+}
+
+/// Makes the draft, and refuses it here if a worker would refuse the job.
+pub(crate) fn draft(submit: &Submit) -> Result<Draft, FieldError> {
     let job = Job {
         schema: JobSchema,
         id: Uuid::now_v7(),
-        source: Source::Archive(source),
+        source: Source::Archive(nothing(submit)?),
         environment: EnvironmentName {
             name: submit.environment.clone(),
         },
@@ -35,7 +47,19 @@ pub(crate) fn job(submit: &Submit, source: ArchiveSource) -> Result<Job, FieldEr
             .collect(),
     };
     job.check()?;
-    Ok(job)
+    Ok(Draft(job))
+}
+
+/// What stands for the source in a draft: no bytes, where they would lie.
+fn nothing(submit: &Submit) -> Result<ArchiveSource, FieldError> {
+    let digest = Sha256Digest::of(b"");
+    let key = names::source_object(&submit.queue.subject().tenant, &digest);
+    let uri = ObjectUri::new(&submit.servers.objects().buckets.sources, &key)
+        .map_err(|error| FieldError::new("source.archive.uri", error.to_string()))?;
+    Ok(ArchiveSource {
+        uri,
+        digest: digest.into(),
+    })
 }
 
 /// Each step may take as long as all together.
@@ -71,7 +95,6 @@ fn name(named: &Named, word: &str, index: usize) -> Token {
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
-    use schemas::{ObjectUri, Sha256Digest};
 
     use super::*;
     use crate::args::{self, Args};
@@ -82,14 +105,11 @@ mod tests {
         )
         .unwrap();
         let args::Command::Submit(submit) = args.command;
-        let digest = Sha256Digest::of(b"").into();
-        job(
-            &submit,
-            ArchiveSource {
-                uri: ObjectUri::new("build-sources", "acme/x").unwrap(),
-                digest,
-            },
-        )
+        let source = ArchiveSource {
+            uri: ObjectUri::new("build-sources", "acme/x").unwrap(),
+            digest: Sha256Digest::of(b"x").into(),
+        };
+        draft(&submit).map(|draft| of(draft, source))
     }
 
     #[test]
@@ -107,6 +127,7 @@ mod tests {
             "60",
         ]);
         let job = serde_json::to_value(job.unwrap()).unwrap();
+        assert_eq!(job["source"]["archive"]["uri"], "s3://build-sources/acme/x");
         assert_eq!(job["steps"][0]["name"], "step-1");
         assert_eq!(job["steps"][1]["name"], "test");
         assert_eq!(job["steps"][1]["sh"], "make test");
@@ -127,5 +148,7 @@ mod tests {
             job_of(&["--timeout", "0"]).unwrap_err().to_string(),
             "steps[0].timeout_s: must be between 1 and 86400, is 0"
         );
+        let error = job_of(&["--source-bucket", "A/B"]).unwrap_err();
+        assert_eq!(error.field, "source.archive.uri");
     }
 }

@@ -7,6 +7,7 @@ mod args;
 mod exit;
 mod follow;
 mod git;
+mod interrupt;
 mod job;
 mod pack;
 mod progress;
@@ -18,33 +19,39 @@ mod upload;
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use bus::telemetry::{self, Format, QUIET_FILTER};
 use clap::Parser as _;
+use tokio::runtime::Runtime;
 
 use crate::args::{Args, Command};
+use crate::interrupt::{Interrupt, Interrupted};
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return exit::usage(&error),
     };
-    // Boxed, since it holds every phase's state at once.
-    match Box::pin(run(args)).await {
+    match run(args) {
         Ok(code) => code,
+        Err(error) if error.is::<Interrupted>() => exit::interrupted(),
         Err(error) => exit::trouble(&error),
     }
 }
 
-async fn run(args: Args) -> anyhow::Result<ExitCode> {
+fn run(args: Args) -> anyhow::Result<ExitCode> {
     telemetry::start_filtered("sourdough", Format::Human, QUIET_FILTER)?;
-    match args.command {
-        Command::Submit(submit) => tokio::select! {
-            code = submit::run(submit) => code,
-            interrupted = tokio::signal::ctrl_c() => {
-                interrupted?;
-                Ok(exit::interrupted())
-            }
-        },
+    let runtime = Runtime::new().context("start the threads")?;
+    // Boxed, since it holds every phase's state at once.
+    let code = runtime.block_on(Box::pin(commanded(args.command)));
+    // Whoever interrupts the packing does not wait for the thread that packs.
+    runtime.shutdown_background();
+    code
+}
+
+async fn commanded(command: Command) -> anyhow::Result<ExitCode> {
+    let mut interrupt = Interrupt::listen().context("listen for an interrupt")?;
+    match command {
+        Command::Submit(submit) => submit::run(&submit, &mut interrupt).await,
     }
 }

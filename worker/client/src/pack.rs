@@ -4,7 +4,7 @@
 //! that of the commit; modes are 0644, 0755, and 0777 for symbolic links, which are kept. There are no entries for directories.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Seek as _, SeekFrom, Write};
+use std::io::{self, BufWriter, Read as _, Seek as _, SeekFrom, Write};
 
 use schemas::Sha256Digest;
 use sha2::{Digest as _, Sha256};
@@ -17,6 +17,9 @@ const LEVEL: i32 = 3;
 
 /// Longest target that fits into a tar header as it is.
 const MAX_PLAIN_TARGET: usize = 100;
+
+/// The name by which GNU's tar knows an entry that says more about the next one.
+const LONG_LINK: &[u8] = b"././@LongLink";
 
 /// A packed tree, in a file without a name that vanishes with it.
 #[derive(Debug)]
@@ -88,12 +91,27 @@ fn append_link<W: Write>(
     entry: &Entry,
     target: &str,
 ) -> io::Result<()> {
-    if target.len() > MAX_PLAIN_TARGET {
-        return archive.append_link(header, entry.path.as_str(), target);
-    }
     // Byte for byte: `append_link` would tidy `./a//b`.
-    header.set_link_name_literal(target)?;
+    if target.len() > MAX_PLAIN_TARGET {
+        append_long_target(archive, target)?;
+    }
+    let fitting = &target.as_bytes()[..target.len().min(MAX_PLAIN_TARGET)];
+    header.set_link_name_literal(fitting)?;
     archive.append_data(header, entry.path.as_str(), io::empty())
+}
+
+/// The entry that gives the next one its target: the target's bytes and a zero.
+fn append_long_target<W: Write>(archive: &mut Builder<W>, target: &str) -> io::Result<()> {
+    let mut header = Header::new_gnu();
+    header.as_old_mut().name[..LONG_LINK.len()].copy_from_slice(LONG_LINK);
+    header.set_entry_type(EntryType::GNULongLink);
+    header.set_mode(0o644);
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(target.len() as u64 + 1);
+    header.set_cksum();
+    archive.append(&header, target.as_bytes().chain(&[0_u8][..]))
 }
 
 fn header(kind: EntryKind, time: u64) -> Header {

@@ -1,4 +1,4 @@
-//! `sourdough submit`: pack, upload, publish; then, if asked to, follow the log and wait for the result.
+//! `sourdough submit`: check, pack, upload, publish; then, if asked to, follow the log and wait for the result.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use crate::args::Submit;
 use crate::follow::{Chunk, follow};
 use crate::git::Head;
+use crate::interrupt::Interrupt;
 use crate::pack::{self, Packed};
 use crate::progress::Progress;
 use crate::transcript::{Showing, Transcript};
@@ -31,26 +32,31 @@ const REST_OF_LOG: Duration = Duration::from_secs(10);
 const CHUNKS_AHEAD: usize = 64;
 
 /// Does it all, and gives the code to exit with.
-pub(crate) async fn run(submit: Submit) -> anyhow::Result<ExitCode> {
+pub(crate) async fn run(submit: &Submit, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
+    let draft = job::draft(submit)?;
     let progress = Progress::start("packing");
-    let packed = packed(&submit).await?;
+    let packed = interrupt.or(packed(submit)).await?;
     progress.now("uploading");
-    let source = uploaded(&submit, packed).await?;
-    let job = job::job(&submit, source)?;
+    let source = uploaded(submit, packed, interrupt).await?;
+    let job = job::of(draft, source);
+    interrupt.or(Box::pin(queued(submit, &job, progress))).await
+}
+
+/// Publishes, and waits for the result if asked to.
+async fn queued(submit: &Submit, job: &Job, progress: Progress) -> anyhow::Result<ExitCode> {
     progress.now("publishing");
     let policy = Policy::up_to(GIVE_UP_AFTER);
     let client = nats::connect_within(&submit.servers.nats(), "sourdough", policy).await?;
     let jetstream = jetstream::new(client.clone());
-    publish::publish(&jetstream, &submit.queue.subject(), &job).await?;
+    publish::publish(&jetstream, &submit.queue.subject(), job).await?;
+    progress.clear();
     if !submit.wait && !submit.json {
-        progress.clear();
         writeln!(io::stdout(), "{}", job.id)?;
         return Ok(ExitCode::SUCCESS);
     }
-    progress.clear();
     eprintln!("job {}", job.id);
-    let result = result(&submit, &client, &jetstream, &job).await?;
-    report(&submit, &result)?;
+    let result = result(submit, &client, &jetstream, job).await?;
+    report(submit, &result)?;
     Ok(exit::code(&result).into())
 }
 
@@ -68,12 +74,15 @@ async fn packed(submit: &Submit) -> anyhow::Result<Packed> {
     Ok(packed)
 }
 
-async fn uploaded(submit: &Submit, packed: Packed) -> anyhow::Result<ArchiveSource> {
+async fn uploaded(
+    submit: &Submit,
+    packed: Packed,
+    interrupt: &mut Interrupt,
+) -> anyhow::Result<ArchiveSource> {
     let objects = Objects::connect(&submit.servers.objects()).await?;
-    objects
-        .wait_ready_within(Policy::up_to(GIVE_UP_AFTER))
-        .await?;
-    upload::upload(&objects, &submit.queue.subject().tenant, packed).await
+    let ready = objects.wait_ready_within(Policy::up_to(GIVE_UP_AFTER));
+    interrupt.or(ready).await?;
+    upload::upload(&objects, &submit.queue.subject().tenant, packed, interrupt).await
 }
 
 /// Shows the log until the result is there and the log of its attempt is complete.

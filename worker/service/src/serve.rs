@@ -33,13 +33,12 @@ pub async fn serve(
     give_back: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
     let queue = Queue::open(services).await?;
-    let mut wake = wake(services).await?;
     let slots = Arc::new(Semaphore::new(services.config.slots as usize));
     let mut running = JoinSet::new();
     info!(pool = %services.config.pool, class = %services.class, slots = services.config.slots, "ready");
     loop {
         let taken = tokio::select! {
-            taken = next(&queue, &slots, &mut wake) => taken,
+            taken = next(services, &queue, &slots) => taken,
             _ = draining.wait_for(|draining| *draining) => break,
         };
         let (message, slot) = taken;
@@ -109,34 +108,51 @@ impl Queue {
 
 /// Waits for a free slot, then for a job to fill it.
 async fn next(
+    services: &Services,
     queue: &Queue,
     slots: &Arc<Semaphore>,
-    wake: &mut Subscriber,
 ) -> (Message, OwnedSemaphorePermit) {
     let slot = Arc::clone(slots)
         .acquire_owned()
         .await
         .expect("nothing closes the slots");
+    if let Some(message) = queue.take().await {
+        return (message, slot);
+    }
+    // Only an idle worker listens: a busy one would collect the bodies of all jobs that it cannot take.
+    let mut wake = wake(services).await;
     loop {
+        // Once more after subscribing, so that no publish falls between the two.
         if let Some(message) = queue.take().await {
             return (message, slot);
         }
-        // What was published while there was no look at it counts once.
         tokio::select! {
-            _ = wake.next() => {}
+            () = woken(wake.as_mut()) => {}
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
 }
 
-/// A subscription that every publish of a job for this pool wakes.
-async fn wake(services: &Services) -> anyhow::Result<Subscriber> {
+/// A subscription that every publish of a job for this pool wakes; none while the server is away, and then the timer counts.
+async fn wake(services: &Services) -> Option<Subscriber> {
     let subject = format!("build.job.{}.>", services.config.pool);
-    services
-        .client
-        .subscribe(subject.clone())
-        .await
-        .with_context(|| format!("subscribe to {subject}"))
+    match services.client.subscribe(subject).await {
+        Ok(subscriber) => Some(subscriber),
+        Err(error) => {
+            warn!(%error, "not woken by publishes");
+            None
+        }
+    }
+}
+
+async fn woken(wake: Option<&mut Subscriber>) {
+    let heard = match wake {
+        Some(wake) => wake.next().await,
+        None => None,
+    };
+    if heard.is_none() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn drain(services: &Services, mut running: JoinSet<()>, give_back: &watch::Sender<bool>) {

@@ -106,6 +106,52 @@ fn the_archive_holds_what_is_committed_sorted_and_as_git_stores_it() {
 }
 
 #[test]
+fn the_target_of_a_link_is_kept_byte_for_byte_whatever_its_length() {
+    let dir = repository();
+    let targets = [
+        format!("./a//{}/.", "b".repeat(92)),
+        format!("./a//{}/.", "b".repeat(93)),
+        format!("./a//{}/../", "b".repeat(300)),
+    ];
+    for (index, target) in targets.iter().enumerate() {
+        symlink(target, dir.path().join(format!("link-{index}"))).unwrap();
+    }
+    commit(dir.path());
+    let listing = listing(pack(&Head::of(dir.path()).unwrap()).unwrap());
+    let kept: Vec<_> = listing
+        .into_iter()
+        .filter(|(path, ..)| path.starts_with("link-"))
+        .map(|(_, _, _, target)| target)
+        .collect();
+    assert_eq!(kept, targets);
+}
+
+#[test]
+fn a_user_who_has_signatures_shown_can_pack() {
+    let dir = repository();
+    git(dir.path(), &["config", "log.showSignature", "true"]);
+    git(dir.path(), &["config", "gpg.program", "/bin/false"]);
+    let commit = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904\n\
+        author a <a@example.com> 1700000000 +0000\n\
+        committer a <a@example.com> 1700000000 +0000\n\
+        gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n\nc\n";
+    fs::write(dir.path().join(".git/signed"), commit).unwrap();
+    let signed = Command::new("git")
+        .arg("-C")
+        .arg(dir.path())
+        .args(["hash-object", "-t", "commit", "-w", ".git/signed"])
+        .output()
+        .unwrap();
+    let signed = String::from_utf8(signed.stdout).unwrap();
+    git(
+        dir.path(),
+        &["hash-object", "-t", "tree", "-w", "/dev/null"],
+    );
+    git(dir.path(), &["update-ref", "HEAD", signed.trim()]);
+    assert_eq!(Head::of(dir.path()).unwrap().time, 1_700_000_000);
+}
+
+#[test]
 fn two_copies_of_a_repository_give_the_same_bytes() {
     let digests = [repository(), repository()]
         .map(|dir| pack(&Head::of(dir.path()).unwrap()).unwrap().digest);
