@@ -5,7 +5,8 @@
 //! <root>/partial/<random>/              a download under way, or what a dead process left
 //! ```
 //!
-//! What always holds: a directory under `snapshots` is whole, for it came there by a rename. Several processes may share
+//! What always holds: a directory under `snapshots` was whole when it came there, for that was by a rename; and one that
+//! is not any more, after a disk's failure or a person's hand, leaves by a rename too. Several processes may share
 //! a root: whoever renames first wins, and the other's copy, equal to it, is thrown away.
 
 use std::fs::{self, File};
@@ -57,7 +58,20 @@ impl Cache {
 
     /// Where the snapshot of that manifest is, if it is here.
     pub(crate) fn find(&self, manifest: &Sha256Digest) -> Option<PathBuf> {
-        Some(self.path(manifest)).filter(|path| path.is_dir())
+        Some(self.path(manifest)).filter(|path| path.symlink_metadata().is_ok())
+    }
+
+    /// Takes the snapshot of that manifest away, if it is here. Who has its files open keeps them.
+    pub(crate) fn discard(&self, manifest: &Sha256Digest) -> Result<(), StoreError> {
+        let path = self.path(manifest);
+        let discarded = self.partial()?;
+        match fs::rename(&path, discarded.path().join("discarded")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::disk(
+                format!("discard {}", path.display()),
+            )(error)),
+            // Another process may have been first.
+            Err(_) | Ok(()) => Ok(()),
+        }
     }
 
     /// A new directory to download into; it goes with the value unless it is installed.
@@ -92,7 +106,7 @@ impl Cache {
     fn rename(&self, whole: &Path, path: &Path) -> io::Result<()> {
         File::open(whole)?.sync_all()?;
         match fs::rename(whole, path) {
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => Ok(()),
+            Err(error) if says_first(&error) => Ok(()),
             Err(error) => Err(error),
             Ok(()) => File::open(&self.snapshots)?.sync_all(),
         }
@@ -122,6 +136,14 @@ impl Cache {
         }
         Ok(())
     }
+}
+
+/// Whether a rename failed since there is such a directory already: filesystems have two words for it.
+fn says_first(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+    )
 }
 
 #[cfg(test)]
@@ -160,6 +182,28 @@ mod tests {
         let path = cache.find(&digest).unwrap();
         assert_eq!(fs::read(path.join("memory")).unwrap(), b"first");
         assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn either_word_for_a_directory_that_is_there_is_understood() {
+        const ENOTEMPTY: i32 = 39;
+        const EEXIST: i32 = 17;
+        const ENOSPC: i32 = 28;
+        for (number, first) in [(ENOTEMPTY, true), (EEXIST, true), (ENOSPC, false)] {
+            assert_eq!(says_first(&io::Error::from_raw_os_error(number)), first);
+        }
+    }
+
+    #[test]
+    fn what_is_discarded_is_gone_and_may_be_so_already() {
+        let (_root, cache) = cache();
+        let digest = Sha256Digest::of("manifest");
+        let path = cache.install(cache.partial().unwrap(), &digest).unwrap();
+        for _ in 0..2 {
+            cache.discard(&digest).unwrap();
+            assert!(!path.exists());
+            assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
+        }
     }
 
     #[test]

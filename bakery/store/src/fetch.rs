@@ -1,7 +1,9 @@
 //! Fetching: from the cache, else downloaded, verified and installed in one step.
 
 use std::collections::HashMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
@@ -12,7 +14,7 @@ use schemas::Sha256Digest;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio_util::io::SyncIoBridge;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::Store;
 use crate::error::StoreError;
@@ -57,16 +59,46 @@ impl Fetching {
 impl Store {
     /// The snapshot that `key` leads to, on this machine's disk: from the cache, else from the object store.
     ///
-    /// What is downloaded is verified before it is visible. Calls for one snapshot within a process share one download.
+    /// What is downloaded is verified before it is visible; what is damaged in the cache is downloaded again. Calls for one snapshot within a process share one download.
     pub async fn fetch(&self, key: &Sha256Digest) -> Result<Snapshot, StoreError> {
         let digest = self.find(key).await?;
         let digest = digest.ok_or(StoreError::NotFound { key: *key })?;
         let lock = self.fetching.lock_for(digest);
         let _held = lock.lock().await;
-        match self.cache.find(&digest) {
-            Some(dir) => cached(dir, digest),
-            None => self.download(digest).await,
+        if let Some(dir) = self.cache.find(&digest) {
+            match cached(dir, digest) {
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    warn!(%error, "damaged in the cache, downloading it again");
+                    self.cache.discard(&digest)?;
+                }
+                snapshot => return snapshot,
+            }
         }
+        self.download(digest).await
+    }
+
+    /// The manifest that `key` leads to, if its snapshot can be fetched: the manifest can be read, and every object that it
+    /// names is there with its length. `None` if nothing is published, or something of it is gone; publishing it again
+    /// sends what is not there.
+    pub async fn find_whole(&self, key: &Sha256Digest) -> Result<Option<Manifest>, StoreError> {
+        let Some(digest) = self.find(key).await? else {
+            return Ok(None);
+        };
+        let manifest = match self.manifest(&digest).await {
+            Ok(manifest) => manifest,
+            Err(error @ (StoreError::Missing { .. } | StoreError::Corrupt { .. })) => {
+                warn!(%key, %error, "a published snapshot is not whole");
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        };
+        for file in &manifest.files {
+            if objects::length(&self.objects, &file.object).await? != Some(file.stored_bytes) {
+                warn!(%key, %digest, file = file.name, "a published snapshot is not whole");
+                return Ok(None);
+            }
+        }
+        Ok(Some(manifest))
     }
 
     /// The manifest with that digest, from the object store.
@@ -89,7 +121,7 @@ impl Store {
             .buffer_unordered(PARALLEL)
             .try_collect::<()>()
             .await?;
-        fs::write(partial.path().join(MANIFEST_FILE), &bytes)
+        write_manifest(&partial.path().join(MANIFEST_FILE), &bytes)
             .map_err(StoreError::disk("write a manifest"))?;
         let dir = self.cache.install(partial, &digest)?;
         info!(key = %manifest.key, %digest, took = ?begun.elapsed(), "fetched a snapshot");
@@ -162,17 +194,55 @@ fn explain(error: UnpackError, snapshot: Sha256Digest, file: String) -> StoreErr
     }
 }
 
-/// A snapshot that is in the cache. Its files were verified when they were written; the manifest is small enough to be
-/// verified again.
+/// Writes the manifest to the disk and not only to the page cache: the directory's rename must not outlive it.
+fn write_manifest(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o444)
+        .open(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+/// A snapshot that is in the cache. Its files were verified when they were written, so their lengths are enough; the
+/// manifest is small enough to be verified again.
 fn cached(dir: PathBuf, digest: Sha256Digest) -> Result<Snapshot, StoreError> {
     let path = dir.join(MANIFEST_FILE);
-    let bytes = fs::read(&path).map_err(StoreError::disk(format!("read {}", path.display())))?;
+    let bytes = fs::read(&path).map_err(|error| lost(error, &path, digest, "its manifest"))?;
     let manifest = parse_manifest(&bytes, digest)?;
+    for file in &manifest.files {
+        let path = dir.join(&file.name);
+        let metadata = path.symlink_metadata();
+        let metadata = metadata.map_err(|error| lost(error, &path, digest, &file.name))?;
+        if !metadata.is_file() || metadata.len() != file.size_bytes {
+            return Err(StoreError::Corrupt {
+                snapshot: digest,
+                file: file.name.clone(),
+                problem: "is not a file of the length in the manifest".to_owned(),
+            });
+        }
+    }
     Ok(Snapshot {
         dir,
         manifest,
         digest,
     })
+}
+
+/// Why a cached file cannot be read: it is not there, or the disk failed.
+fn lost(error: io::Error, path: &Path, snapshot: Sha256Digest, file: &str) -> StoreError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
+            StoreError::Corrupt {
+                snapshot,
+                file: file.to_owned(),
+                problem: "is not in the cache".to_owned(),
+            }
+        }
+        _ => StoreError::disk(format!("read {}", path.display()))(error),
+    }
 }
 
 fn parse_manifest(bytes: &[u8], digest: Sha256Digest) -> Result<Manifest, StoreError> {

@@ -25,12 +25,13 @@ pub(crate) async fn store(
     bytes: File,
     length: u64,
 ) -> Result<u64, StoreError> {
+    // The key is the digest, so an object of another content with this length is damage, which a fetch finds.
+    if self::length(objects, digest).await? == Some(length) {
+        return Ok(0);
+    }
     let bucket = &objects.buckets().snapshots;
     let key = object_key(digest);
     let doing = || StoreError::objects(format!("store s3://{bucket}/{key}"));
-    if objects.size(bucket, &key).await.map_err(doing())? == Some(length) {
-        return Ok(0);
-    }
     let mut upload = objects.upload(bucket, &key);
     match send(&mut upload, tokio::fs::File::from_std(bytes)).await {
         Ok(()) => upload.complete().await.map_err(doing())?,
@@ -44,6 +45,17 @@ pub(crate) async fn store(
         }
     }
     Ok(length)
+}
+
+/// How long the object with that digest is; `None` if it is not there.
+pub(crate) async fn length(
+    objects: &Objects,
+    digest: &Sha256Digest,
+) -> Result<Option<u64>, StoreError> {
+    let bucket = &objects.buckets().snapshots;
+    let key = object_key(digest);
+    let length = objects.size(bucket, &key).await;
+    length.map_err(StoreError::objects(format!("look at s3://{bucket}/{key}")))
 }
 
 /// Opens the object with that digest; `None` if it is not there.

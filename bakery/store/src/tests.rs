@@ -304,3 +304,77 @@ async fn of_two_publishers_at_once_the_first_stands_for_both() {
     assert_eq!(one.digest, two.digest);
     assert_eq!(one.manifest, two.manifest);
 }
+
+/// Damages the cached snapshot, and expects that it is downloaded again.
+async fn mended(damage: impl FnOnce(&Path)) {
+    let fixture = Fixture::start().await;
+    let store = fixture.store("worker").await;
+    let baked = fixture.baked(b"memory");
+    store
+        .publish(&baked, parts(), Details::default())
+        .await
+        .unwrap();
+    let first = store.fetch(&parts().key()).await.unwrap();
+    damage(&first.dir);
+    assert_eq!(store.fetch(&parts().key()).await.unwrap(), first);
+    assert_eq!(fs::read(first.dir.join("memory")).unwrap(), b"memory");
+    let partial = fixture.directory.path().join("worker/partial");
+    assert_eq!(fs::read_dir(partial).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn a_cached_snapshot_that_is_not_whole_is_downloaded_again() {
+    mended(|dir| fs::remove_file(dir.join("manifest.json")).unwrap()).await;
+    mended(|dir| {
+        fs::remove_file(dir.join("manifest.json")).unwrap();
+        fs::write(dir.join("manifest.json"), "").unwrap();
+    })
+    .await;
+    mended(|dir| fs::remove_file(dir.join("memory")).unwrap()).await;
+    mended(|dir| {
+        fs::remove_file(dir.join("memory")).unwrap();
+        fs::write(dir.join("memory"), "mem").unwrap();
+    })
+    .await;
+    mended(|dir| {
+        fs::remove_dir_all(dir).unwrap();
+        fs::write(dir, "").unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_published_snapshot_is_whole_while_each_of_its_objects_is() {
+    let fixture = Fixture::start().await;
+    let store = fixture.store("bakery").await;
+    let key = parts().key();
+    assert_eq!(store.find_whole(&key).await.unwrap(), None);
+    let baked = fixture.baked(b"memory");
+    let published = store
+        .publish(&baked, parts(), Details::default())
+        .await
+        .unwrap();
+    let whole = Some(published.manifest.clone());
+    assert_eq!(store.find_whole(&key).await.unwrap(), whole);
+    for digest in [object_of(&published, "memory"), published.digest] {
+        fixture.put_object(&digest, b"").await;
+        assert_eq!(store.find_whole(&key).await.unwrap(), None);
+    }
+}
+
+#[tokio::test]
+async fn publishing_a_snapshot_that_is_not_whole_makes_it_so() {
+    let fixture = Fixture::start().await;
+    let store = fixture.store("bakery").await;
+    let baked = fixture.baked(b"memory");
+    let publish = || store.publish(&baked, parts(), Details::default());
+    let published = publish().await.unwrap();
+    fixture
+        .put_object(&object_of(&published, "memory"), b"")
+        .await;
+    let again = publish().await.unwrap();
+    let whole = store.find_whole(&parts().key()).await.unwrap();
+    assert_eq!(whole, Some(again.manifest));
+    let worker = fixture.store("worker").await;
+    worker.fetch(&parts().key()).await.unwrap();
+}
