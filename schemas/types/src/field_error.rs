@@ -38,8 +38,7 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], max_bytes: usize) -> Resul
             format!("must be at most {max_bytes} bytes, is {}", body.len()),
         ));
     }
-    // serde would take an array for a struct, field by field.
-    if body.trim_ascii_start().first() == Some(&b'[') {
+    if is_array(body) {
         return Err(FieldError::new(WHOLE, "must be a JSON object, is an array"));
     }
     let mut reader = serde_json::Deserializer::from_slice(body);
@@ -49,6 +48,11 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], max_bytes: usize) -> Resul
     })?;
     reader.end().map_err(|error| explain(".", &error))?;
     Ok(value)
+}
+
+/// Whether a body is an array, which serde would take for a struct, field by field.
+pub(crate) fn is_array(body: &[u8]) -> bool {
+    body.trim_ascii_start().first() == Some(&b'[')
 }
 
 /// Refuses a number outside its range.

@@ -141,7 +141,7 @@ pub fn peek_id(body: &[u8]) -> Option<Uuid> {
         #[serde(deserialize_with = "hyphenated")]
         id: Uuid,
     }
-    if body.len() > MAX_JOB_BYTES {
+    if body.len() > MAX_JOB_BYTES || field_error::is_array(body) {
         return None;
     }
     serde_json::from_slice::<Id>(body)
@@ -251,6 +251,7 @@ mod tests {
             r#"{"id":"x"}"#,
             "{}",
             "not json",
+            r#" ["0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11"]"#,
             r#"{"id":"00000000-0000-0000-0000-000000000000"}"#,
         ] {
             assert_eq!(peek_id(none.as_bytes()), None, "{none}");
