@@ -11,6 +11,7 @@ use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::stream::{DirectGetError, DirectGetErrorKind};
 use async_nats::jetstream::{self, Context, ErrorCode};
 use async_nats::{Client, SubscribeError, Subscriber};
+use bytes::Bytes;
 use futures_util::StreamExt as _;
 use schemas::names::{report_subject, result_subject, stream};
 use schemas::{FieldError, JobResult, Token};
@@ -85,6 +86,8 @@ pub enum ResultsError {
 }
 
 /// Publishes `result` unless the job has one. After an error the caller cannot know: it publishes again, and is told.
+///
+/// A refusal alone does not mean that there is one, since the server says the same of a disk that is full: it is looked up.
 pub async fn publish_once(jetstream: &Context, result: &JobResult) -> Result<Stored, ResultsError> {
     let subject = report_subject(&result.tenant, &result.job_id);
     let body = serde_json::to_vec(result).map_err(|source| ResultsError::Write {
@@ -103,7 +106,9 @@ pub async fn publish_once(jetstream: &Context, result: &JobResult) -> Result<Sto
     };
     match published.await {
         Ok(_) => Ok(Stored::First),
-        Err(error) if says_already_there(&error) => Ok(Stored::AlreadyThere),
+        Err(error) if may_be_there(&error) && is_there(jetstream, &subject).await => {
+            Ok(Stored::AlreadyThere)
+        }
         Err(source) => Err(ResultsError::Publish { subject, source }),
     }
 }
@@ -115,15 +120,8 @@ pub async fn fetch(
     job_id: &Token,
 ) -> Result<Option<JobResult>, ResultsError> {
     let subject = report_subject(tenant, job_id);
-    let results = jetstream
-        .get_stream_no_info(stream::RESULTS)
-        .await
-        .map_err(ResultsError::Stream)?;
-    match results.direct_get_last_for_subject(subject.clone()).await {
-        Ok(message) => read(&subject, &message.payload).map(Some),
-        Err(error) if matches!(error.kind(), DirectGetErrorKind::NotFound) => Ok(None),
-        Err(source) => Err(ResultsError::Fetch { subject, source }),
-    }
+    let body = fetch_body(jetstream, &subject).await?;
+    body.map(|body| read(&subject, &body)).transpose()
 }
 
 /// Waits for the result of a job, which it may have already. Waits forever for a job that nobody runs, and while the server is away.
@@ -169,6 +167,33 @@ async fn hear_or_look(
     }
 }
 
+/// What is stored, whether it can be read or not.
+async fn fetch_body(jetstream: &Context, subject: &str) -> Result<Option<Bytes>, ResultsError> {
+    let results = jetstream
+        .get_stream_no_info(stream::RESULTS)
+        .await
+        .map_err(ResultsError::Stream)?;
+    match results.direct_get_last_for_subject(subject).await {
+        Ok(message) => Ok(Some(message.payload)),
+        Err(error) if matches!(error.kind(), DirectGetErrorKind::NotFound) => Ok(None),
+        Err(source) => Err(ResultsError::Fetch {
+            subject: subject.to_owned(),
+            source,
+        }),
+    }
+}
+
+/// Whether something is known to be stored. Where that cannot be found out it is not known.
+async fn is_there(jetstream: &Context, subject: &str) -> bool {
+    match fetch_body(jetstream, subject).await {
+        Ok(body) => body.is_some(),
+        Err(error) => {
+            warn!(subject, error = %Causes(&error), "no look at the results");
+            false
+        }
+    }
+}
+
 fn read(subject: &str, body: &[u8]) -> Result<JobResult, ResultsError> {
     JobResult::parse(body).map_err(|source| ResultsError::Read {
         subject: subject.to_owned(),
@@ -176,11 +201,15 @@ fn read(subject: &str, body: &[u8]) -> Result<JobResult, ResultsError> {
     })
 }
 
-/// The stream is full for this subject, or its last message is not the one expected.
-fn says_already_there(error: &NatsError<PublishErrorKind>) -> bool {
+/// The last message of the subject is not the one expected; or the stream did not store this one, for the subject has one or for any
+/// other reason.
+fn may_be_there(error: &NatsError<PublishErrorKind>) -> bool {
     let code = std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<jetstream::Error>())
         .map(jetstream::Error::error_code);
     error.kind() == PublishErrorKind::WrongLastSequence
         || code == Some(ErrorCode::STREAM_STORE_FAILED)
 }
+
+#[cfg(test)]
+mod tests;
