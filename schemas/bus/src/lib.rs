@@ -7,17 +7,19 @@
 //! | --- | --- |
 //! | [`nats`] | the connection |
 //! | [`streams`] | every stream and bucket with its settings, and what makes them |
+//! | [`follow`] | the messages of a stream as they come, each once |
 //! | [`results`] | the one result of a job: publish it once, fetch it, wait for it |
 //! | [`objects`] | S3 |
 //! | [`retry`] | backoff |
 //! | [`telemetry`] | logs, and errors with their causes in one line |
 //! | `testing` | an S3 server for unit tests, behind a feature |
 
+pub mod follow;
 pub mod nats;
 pub mod objects;
 pub mod results;
 pub mod retry;
 pub mod streams;
 pub mod telemetry;
-#[cfg(feature = "testing")]
+#[cfg(any(test, feature = "testing"))]
 pub mod testing;
