@@ -11,23 +11,41 @@ use tokio::net::TcpListener;
 
 use crate::objects::{Objects, ObjectsConfig};
 
-/// A running server with the buckets that the default configuration names.
+/// Who its clients must be.
+const LOGIN: (&str, &str) = ("user", "secret");
+
+/// A running server.
 pub struct S3Server {
     /// A client of it.
     pub objects: Objects,
+    /// How to reach it.
+    pub config: ObjectsConfig,
     _files: TempDir,
 }
 
 impl S3Server {
-    /// Starts it.
+    /// Starts one with the buckets that the default configuration names.
     ///
     /// # Panics
     /// Where it cannot: a test that cannot run fails.
     pub async fn start() -> Self {
+        let server = Self::start_without_buckets().await;
+        for bucket in server.config.buckets.all() {
+            let made = server.objects.create_bucket(bucket).await;
+            made.expect("the server is there");
+        }
+        server
+    }
+
+    /// Starts one without any bucket.
+    ///
+    /// # Panics
+    /// Where it cannot: a test that cannot run fails.
+    pub async fn start_without_buckets() -> Self {
         let files = tempfile::tempdir().expect("a directory for the objects");
         let storage = FileSystem::new(files.path()).expect("the directory was just made");
         let mut builder = S3ServiceBuilder::new(storage);
-        builder.set_auth(SimpleAuth::from_single("user", "secret"));
+        builder.set_auth(SimpleAuth::from_single(LOGIN.0, LOGIN.1));
         let service = builder.build();
         let listener = TcpListener::bind("127.0.0.1:0").await;
         let listener = listener.expect("a port on loopback");
@@ -39,23 +57,15 @@ impl S3Server {
                 tokio::spawn(connection.into_owned());
             }
         });
+        let config = ObjectsConfig {
+            endpoint: Some(format!("http://{address}")),
+            ..ObjectsConfig::default()
+        };
+        let objects = Objects::connect_as(&config, LOGIN.0, LOGIN.1).await;
         Self {
-            objects: client(format!("http://{address}")).await,
+            objects: objects.expect("an endpoint on loopback"),
+            config,
             _files: files,
         }
     }
-}
-
-async fn client(endpoint: String) -> Objects {
-    let config = ObjectsConfig {
-        endpoint: Some(endpoint),
-        ..ObjectsConfig::default()
-    };
-    let objects = Objects::connect_as(&config, "user", "secret").await;
-    let objects = objects.expect("an endpoint on loopback");
-    for bucket in config.buckets.all() {
-        let made = objects.create_bucket(bucket).await;
-        made.expect("the server is there");
-    }
-    objects
 }

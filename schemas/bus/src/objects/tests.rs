@@ -1,67 +1,15 @@
 //! Objects against a real S3 implementation in this process.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use s3s::auth::SimpleAuth;
-use s3s::service::S3ServiceBuilder;
-use s3s_fs::FileSystem;
-use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
-use tokio::net::TcpListener;
 
 use super::*;
 use crate::retry::Policy;
+use crate::testing::S3Server;
 
 const BUCKET: &str = "build-artifacts";
-
-/// A server in this process; its files go with it.
-struct Server {
-    address: SocketAddr,
-    _files: TempDir,
-}
-
-impl Server {
-    async fn start() -> Self {
-        let files = tempfile::tempdir().unwrap();
-        let mut builder = S3ServiceBuilder::new(FileSystem::new(files.path()).unwrap());
-        builder.set_auth(SimpleAuth::from_single("user", "secret"));
-        let service = builder.build();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((socket, _)) = listener.accept().await {
-                let connection = auto::Builder::new(TokioExecutor::new());
-                let connection = connection
-                    .serve_connection(TokioIo::new(socket), service.clone())
-                    .into_owned();
-                tokio::spawn(connection);
-            }
-        });
-        Self {
-            address,
-            _files: files,
-        }
-    }
-
-    fn config(&self) -> ObjectsConfig {
-        ObjectsConfig {
-            endpoint: Some(format!("http://{}", self.address)),
-            ..ObjectsConfig::default()
-        }
-    }
-
-    async fn objects(&self) -> Objects {
-        let objects = Objects::connect_as(&self.config(), "user", "secret")
-            .await
-            .unwrap();
-        objects.create_bucket(BUCKET).await.unwrap();
-        objects
-    }
-}
 
 async fn read(objects: &Objects, key: &str) -> Vec<u8> {
     let mut download = objects.get(BUCKET, key).await.unwrap();
@@ -80,13 +28,13 @@ fn bytes(len: usize) -> Bytes {
 
 #[tokio::test]
 async fn an_object_reads_back_what_was_put() {
-    let server = Server::start().await;
-    let objects = server.objects().await;
+    let server = S3Server::start().await;
+    let objects = &server.objects;
     objects
         .put(BUCKET, "acme/a b+c", bytes(1000))
         .await
         .unwrap();
-    assert_eq!(read(&objects, "acme/a b+c").await, bytes(1000));
+    assert_eq!(read(objects, "acme/a b+c").await, bytes(1000));
     assert_eq!(
         objects.size(BUCKET, "acme/a b+c").await.unwrap(),
         Some(1000)
@@ -95,8 +43,8 @@ async fn an_object_reads_back_what_was_put() {
 
 #[tokio::test]
 async fn an_absent_object_is_told_by_its_type() {
-    let server = Server::start().await;
-    let objects = server.objects().await;
+    let server = S3Server::start().await;
+    let objects = &server.objects;
     assert_eq!(objects.size(BUCKET, "nothing").await.unwrap(), None);
     let error = objects.get(BUCKET, "nothing").await.err().unwrap();
     assert!(
@@ -108,8 +56,8 @@ async fn an_absent_object_is_told_by_its_type() {
 
 #[tokio::test]
 async fn an_upload_of_any_size_becomes_one_object() {
-    let server = Server::start().await;
-    let objects = server.objects().await;
+    let server = S3Server::start().await;
+    let objects = &server.objects;
     for len in [
         0,
         1,
@@ -133,14 +81,14 @@ async fn an_upload_of_any_size_becomes_one_object() {
             "it exists before it is complete"
         );
         upload.complete().await.unwrap();
-        assert!(read(&objects, &key).await == bytes(len), "{len}");
+        assert!(read(objects, &key).await == bytes(len), "{len}");
     }
 }
 
 #[tokio::test]
 async fn an_aborted_upload_leaves_no_object() {
-    let server = Server::start().await;
-    let objects = server.objects().await;
+    let server = S3Server::start().await;
+    let objects = &server.objects;
     let mut upload = objects.upload(BUCKET, "gone");
     upload.write(bytes(PART_BYTES + 1)).await.unwrap();
     upload.abort().await;
@@ -149,24 +97,21 @@ async fn an_aborted_upload_leaves_no_object() {
 
 #[tokio::test]
 async fn a_bucket_may_be_there_already() {
-    let server = Server::start().await;
-    let objects = server.objects().await;
+    let server = S3Server::start().await;
+    let objects = &server.objects;
     objects.create_bucket(BUCKET).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_server_without_our_buckets_is_ready() {
-    let server = Server::start().await;
-    let objects = Objects::connect_as(&server.config(), "user", "secret")
-        .await
-        .unwrap();
-    objects.wait_ready().await.unwrap();
+    let server = S3Server::start_without_buckets().await;
+    server.objects.wait_ready().await.unwrap();
 }
 
 #[tokio::test]
 async fn wrong_credentials_are_not_waited_for() {
-    let server = Server::start().await;
-    let objects = Objects::connect_as(&server.config(), "user", "wrong")
+    let server = S3Server::start().await;
+    let objects = Objects::connect_as(&server.config, "user", "wrong")
         .await
         .unwrap();
     let error = objects.wait_ready().await.unwrap_err();
