@@ -36,6 +36,21 @@ struct Multipart {
     parts: Vec<CompletedPart>,
 }
 
+impl Multipart {
+    /// A new one with the server's id. Without an id no part could be sent, nor the upload aborted.
+    fn begun(id: Option<String>, doing: String) -> Result<Self, ObjectsError> {
+        let id = id.filter(|id| !id.is_empty());
+        let id = id.ok_or_else(|| ObjectsError::Failed {
+            doing,
+            source: "the server began it without an id".into(),
+        })?;
+        Ok(Self {
+            id,
+            parts: Vec::new(),
+        })
+    }
+}
+
 impl Upload {
     pub(super) fn new(client: Client, bucket: &str, key: &str) -> Self {
         Self {
@@ -174,16 +189,28 @@ impl Upload {
                 .send()
                 .await
                 .map_err(|error| ObjectsError::of(self.doing(), error))?;
-            let id = begun.upload_id.unwrap_or_default();
-            self.multipart = Some(Multipart {
-                id,
-                parts: Vec::new(),
-            });
+            self.multipart = Some(Multipart::begun(begun.upload_id, self.doing())?);
         }
         Ok(self.multipart.as_mut().expect("it was begun above"))
     }
 
     fn doing(&self) -> String {
         format!("upload {} to the bucket {}", self.key, self.bucket)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upload_that_the_server_gives_no_id_is_not_begun() {
+        for none in [None, Some(String::new())] {
+            let error = Multipart::begun(none, "upload a to the bucket b".to_owned()).unwrap_err();
+            assert_eq!(
+                Causes(&error).to_string(),
+                "upload a to the bucket b: the server began it without an id"
+            );
+        }
     }
 }
