@@ -39,7 +39,7 @@ pub enum TelemetryError {
     Started(#[source] TryInitError),
 }
 
-/// Starts the log of this process. `service` stands in its first line, and in no other.
+/// Starts the log of this process. `service` stands in its first line, at info, and in no other.
 pub fn start(service: &str, format: Format) -> Result<(), TelemetryError> {
     start_filtered(service, format, DEFAULT_FILTER)
 }
@@ -59,8 +59,12 @@ pub fn start_filtered(service: &str, format: Format, default: &str) -> Result<()
         Format::Json => registry.with(human().json().flatten_event(true)).try_init(),
     }
     .map_err(TelemetryError::Started)?;
-    tracing::debug!(service, version = env!("CARGO_PKG_VERSION"), "log started");
+    first_line(service);
     Ok(())
+}
+
+fn first_line(service: &str) {
+    tracing::info!(service, version = env!("CARGO_PKG_VERSION"), "log started");
 }
 
 /// Displays an error and its causes: `connect to nats.example.com: IO error: connection refused`.
@@ -93,13 +97,28 @@ fn filter(default: &str) -> Result<EnvFilter, TelemetryError> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
+    use std::io::{self, Read as _, Seek as _};
+    use std::sync::Arc;
 
     use super::*;
 
     #[derive(Debug, thiserror::Error)]
     #[error("open the store{0}")]
     struct Outer(&'static str, #[source] io::Error);
+
+    #[test]
+    fn the_first_line_says_which_service_it_is() {
+        let mut file = tempfile::tempfile().unwrap();
+        let lines = layer::layer().with_writer(Arc::new(file.try_clone().unwrap()));
+        let subscriber = tracing_subscriber::registry().with(EnvFilter::new(DEFAULT_FILTER));
+        tracing::subscriber::with_default(subscriber.with(lines.with_ansi(false)), || {
+            first_line("bakery");
+        });
+        let mut said = String::new();
+        file.rewind().unwrap();
+        file.read_to_string(&mut said).unwrap();
+        assert!(said.contains("log started service=\"bakery\""), "{said}");
+    }
 
     #[test]
     fn an_error_is_shown_with_its_causes_and_none_twice() {
