@@ -15,7 +15,8 @@
 //! - The [`Policy`] is a table of phases, fixed before the guest starts. [`Phase`] only moves forward.
 //! - Nothing is reached but an exact host and port of the current phase, at an address that is public or that the operator allows.
 //! - When the phase changes, every open tunnel is cut and accounted for before [`Proxy::advance`] or [`Proxy::close`] returns.
-//! - Whatever the guest sends is bounded in bytes, in time and in number of tunnels.
+//! - A request is bounded in bytes and in time, and so is the time for its answer. The number of streams at once is bounded, and a tunnel
+//!   without a byte either way ends. How much a tunnel carries is counted and not bounded, and so is how long: until its phase ends.
 
 mod address;
 mod endpoint;

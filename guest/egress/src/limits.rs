@@ -19,3 +19,13 @@ pub(crate) const ADDRESSES: usize = 4;
 
 /// 64 streams at once. npm opens 15 connections to a host by default (its `maxsockets`).
 pub(crate) const TUNNELS: usize = 64;
+
+/// 16 refusals at once for want of a tunnel. A stream beyond them is closed without an answer: it is a guest that does not stop asking.
+pub(crate) const REFUSALS: usize = 16;
+
+/// 10 s to take an answer, which fits into any socket's buffer: a guest that reads at all has it at once.
+pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+
+/// 5 min without a byte either way end a tunnel: a client or registry that is gone without a word must not keep one of the tunnels. It is
+/// npm's own limit for an answer (its `fetch-timeout`), so who waits for longer has given up.
+pub(crate) const IDLE: Duration = Duration::from_mins(5);

@@ -9,8 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::endpoint::Endpoint;
 
 /// Where in its life a guest is. Phases only move forward, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Phase {
     /// A source is being fetched.
     Source,
@@ -39,10 +38,7 @@ pub struct Rule {
 }
 
 /// The table of what is allowed in which phase. A phase without rules allows nothing.
-///
-/// Its serialised form is stable and goes into snapshot keys.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policy {
     phases: BTreeMap<Phase, Vec<Rule>>,
 }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -39,6 +40,7 @@ struct Shared {
     resolver: Box<dyn Resolver>,
     log: Log,
     slots: Semaphore,
+    refusals: Semaphore,
     period: Mutex<Period>,
 }
 
@@ -79,6 +81,7 @@ impl Proxy {
                 resolver: Box::new(resolver),
                 log,
                 slots: Semaphore::new(limits::TUNNELS),
+                refusals: Semaphore::new(limits::REFUSALS),
                 period: Mutex::new(Period::new(Some(Phase::Source))),
             }),
         }
@@ -141,7 +144,7 @@ impl Shared {
         stream: &mut (impl AsyncRead + AsyncWrite + Unpin + Send),
     ) {
         let Ok(_slot) = self.slots.try_acquire() else {
-            return refuse(stream, Request::unnamed(&self.log), Reason::TooManyTunnels).await;
+            return self.refuse_for_want_of_slots(stream).await;
         };
         let head = match head::read(stream).await {
             Ok(Some(head)) => head,
@@ -152,6 +155,15 @@ impl Shared {
         match self.open(phase, &head.endpoint).await {
             Ok(outside) => carry(stream, outside, head, request).await,
             Err(reason) => refuse(stream, request, reason).await,
+        }
+    }
+
+    /// Tells the guest, unless as many streams hear the same already: then this one is only logged and closed.
+    async fn refuse_for_want_of_slots(&self, stream: &mut (impl AsyncWrite + Unpin)) {
+        let mut request = Request::unnamed(&self.log);
+        match self.refusals.try_acquire() {
+            Ok(_slot) => refuse(stream, request, Reason::TooManyTunnels).await,
+            Err(_none) => request.reason = Reason::TooManyTunnels,
         }
     }
 
@@ -245,9 +257,7 @@ async fn carry(
 ) {
     debug!(endpoint = %head.endpoint, "egress tunnel open");
     let carried = async {
-        stream
-            .write_all(b"HTTP/1.1 200 Connection Established\r\n\r\n")
-            .await?;
+        answer(stream, "HTTP/1.1 200 Connection Established\r\n\r\n").await?;
         tunnel::carry(stream, outside, &head.rest, &request.carried).await
     };
     request.reason = match carried.await {
@@ -256,12 +266,26 @@ async fn carry(
     };
 }
 
-/// Logs a refusal, then tells the guest in one line. A guest that is gone does not hear it.
+/// Logs a refusal, then tells the guest in one line. A guest that is gone, or does not listen, does not hear it.
 async fn refuse(stream: &mut (impl AsyncWrite + Unpin), mut request: Request<'_>, reason: Reason) {
-    let answer = request.refusal(&reason);
+    let refusal = request.refusal(&reason);
     request.reason = reason;
     drop(request);
-    if stream.write_all(answer.as_bytes()).await.is_ok() {
-        let _gone = stream.shutdown().await;
-    }
+    let telling = async {
+        answer(stream, &refusal).await?;
+        stream.shutdown().await
+    };
+    let _unheard = timeout(limits::ANSWER_DEADLINE, telling).await;
+}
+
+/// Sends an answer, for which the guest has a limited time.
+async fn answer(stream: &mut (impl AsyncWrite + Unpin), text: &str) -> io::Result<()> {
+    let sending = stream.write_all(text.as_bytes());
+    let sent = timeout(limits::ANSWER_DEADLINE, sending).await;
+    sent.map_err(|_elapsed| {
+        io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the guest does not take its answer",
+        )
+    })?
 }

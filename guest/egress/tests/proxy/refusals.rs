@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use egress::Reason;
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpListener;
 
 use crate::fixture::{Fixture, LOOPBACK, assert_refused, connect, names, registry};
@@ -151,4 +152,39 @@ async fn an_allowed_host_that_does_not_answer_is_a_bad_gateway() {
         "502 Bad Gateway",
         "unknown.example:443: cannot be reached: no such name",
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_guest_that_does_not_take_its_refusal_is_left_after_ten_seconds() {
+    let (fixture, _) = registry().await;
+    // Smaller than any answer, and never read.
+    let (mut guest, host) = tokio::io::duplex(32);
+    let proxy = fixture.proxy.clone();
+    let served = tokio::spawn(async move { proxy.serve(host).await });
+    guest.write_all(b"SSH-2.0-x\r\n\r\n").await.unwrap();
+    let begun = tokio::time::Instant::now();
+    served.await.unwrap();
+    assert_eq!(begun.elapsed().as_secs(), 10);
+    assert_eq!(fixture.last().reason, Reason::Malformed);
+}
+
+#[tokio::test]
+async fn streams_beyond_all_tunnels_and_refusals_are_closed_without_an_answer() {
+    let (fixture, endpoint) = registry().await;
+    let mut open = Vec::new();
+    for _ in 0..64 {
+        open.push(fixture.tunnel(&endpoint).await);
+    }
+    let mut unheard = Vec::new();
+    for refused in 1..=16 {
+        let (guest, host) = tokio::io::duplex(32);
+        let proxy = fixture.proxy.clone();
+        tokio::spawn(async move { proxy.serve(host).await });
+        unheard.push(guest);
+        while fixture.entries.lock().unwrap().len() < refused {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(fixture.ask("").await, "");
+    assert_eq!(fixture.last().reason, Reason::TooManyTunnels);
 }
