@@ -1,10 +1,12 @@
 //! Where objects live. Credentials are not here: they come from the environment, a profile or the machine's role, as `aws-config` finds
 //! them.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// Where objects live.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectsConfig {
     /// The server, as `http://127.0.0.1:8333`. Default: `AWS_ENDPOINT_URL_S3`, else Amazon's.
@@ -67,9 +69,34 @@ impl Default for Buckets {
     }
 }
 
+/// Without the endpoint's user and password, if somebody wrote them there.
+impl fmt::Debug for ObjectsConfig {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("ObjectsConfig")
+            .field("endpoint", &self.endpoint.as_deref().map(masked))
+            .field("region", &self.region)
+            .field("force_path_style", &self.force_path_style)
+            .field("request_checksums", &self.request_checksums)
+            .field("buckets", &self.buckets)
+            .finish()
+    }
+}
+
 impl Buckets {
     /// All four.
     pub fn all(&self) -> [&str; 4] {
         [&self.sources, &self.artifacts, &self.logs, &self.snapshots]
+    }
+}
+
+/// The address with its user and password replaced.
+fn masked(endpoint: &str) -> String {
+    let Some((before, host)) = endpoint.rsplit_once('@') else {
+        return endpoint.to_owned();
+    };
+    match before.split_once("://") {
+        Some((scheme, _)) => format!("{scheme}://***@{host}"),
+        None => format!("***@{host}"),
     }
 }
