@@ -93,7 +93,7 @@ pub struct BakeEvent {
     /// The whole output, where it was stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<LogRef>,
-    /// Its place among the events of this bake, from 1.
+    /// Its place among the events of this delivery of the request, from 1. A request that is delivered again counts from 1 again.
     pub seq: u64,
     /// When it happened.
     pub time: Timestamp,

@@ -219,6 +219,12 @@ pub fn log_object(tenant: &Token, job_id: &Token, attempt: u32) -> String {
     format!("{tenant}/{job_id}/{attempt}.log")
 }
 
+/// Name of the whole output of one delivery of a bake request in the log bucket. The request's id is the tenant's own choice, so it
+/// stands where no job's log can.
+pub fn bake_log_object(tenant: &Token, request_id: &Token, delivery: u32) -> String {
+    format!("{tenant}/bake/{request_id}/{delivery}.log")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +251,18 @@ mod tests {
                 .parse::<BakeSubject>()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_bakes_log_is_never_a_jobs() {
+        let [tenant, id, bake] = ["acme", "a", "bake"].map(|text| Token::parse(text).unwrap());
+        assert_eq!(bake_log_object(&tenant, &id, 1), "acme/bake/a/1.log");
+        assert_ne!(
+            bake_log_object(&tenant, &id, 1),
+            log_object(&tenant, &id, 1)
+        );
+        // Not even that of a job of that name: it has one part less.
+        assert_eq!(log_object(&tenant, &bake, 1), "acme/bake/1.log");
     }
 
     #[test]

@@ -48,11 +48,13 @@ pub struct Template {
     /// Which certificate authorities the guest trusts besides its packages'. Default `host`.
     #[serde(default)]
     pub ca: Ca,
-    /// Seconds after which it is baked again, to take in security updates. Default one week.
+    /// Seconds after which it is baked again, to take in security updates: by the bakery, when an environment next needs it. Not in
+    /// the snapshot key. Default one week.
     #[serde(default = "default_refresh_s")]
     #[schemars(range(min = 60, max = 315_360_000))]
     pub refresh_s: u64,
-    /// Seconds after which it is no longer forked. Default 30 days.
+    /// Seconds for which its snapshot may be forked: the bakery derives no environment from an older one, and bakes it again first. So
+    /// the smaller of this and `refresh_s` counts. Not in the snapshot key. Default 30 days.
     #[serde(default = "default_ttl_s")]
     #[schemars(range(min = 60, max = 315_360_000))]
     pub ttl_s: u64,
