@@ -1,4 +1,13 @@
 //! Programs of the host that a bake runs: what they say is kept, and they do not outlive whoever asked for them.
+//!
+//! ```text
+//! bakery ─ pdeathsig KILL ─▶ program                                 as apt-get or mke2fs
+//! bakery ─ pdeathsig KILL ─▶ unshare ─ pdeathsig KILL ─▶ program     the first process of its own namespace, and all in it
+//! ```
+//!
+//! Where a bake is given up, its program's process group is killed. Where the bakery itself is killed, the kernel kills the program: it
+//! sends the signal when the *thread* that started the program ends. So a program is started from a task of the runtime, whose threads
+//! stay as long as the process, and never from a blocking task, whose thread ends after some idle seconds.
 
 use std::ffi::OsStr;
 use std::io;
@@ -15,7 +24,7 @@ const SAID_BYTES: usize = 4096;
 /// Why a program did not do what it should.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// It is not there, or cannot be run.
+    /// `setpriv`, through which every program is started, is not there or cannot be run.
     #[error("run {program}")]
     Start {
         /// Its name.
@@ -44,10 +53,12 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// The program `name`, which is looked for in `PATH`.
+    /// The program `name`, which is looked for in `PATH`. `setpriv` asks the kernel for the signal and then becomes the program, so
+    /// the process is the program's own.
     pub(crate) fn new(name: &str) -> Self {
-        let mut command = Command::new(name);
+        let mut command = Command::new("setpriv");
         command
+            .args(["--pdeathsig", "KILL", "--", name])
             .env_clear()
             .env("PATH", host_path())
             .env("LC_ALL", "C.UTF-8")
@@ -64,7 +75,7 @@ impl Program {
     }
 
     /// The program `name` with mounts and processes of its own, for which we must be root: whatever it mounts and starts is gone
-    /// with it, however it ends.
+    /// with it, however it ends. `--kill-child` passes the bakery's own end on.
     pub(crate) fn contained(name: &str) -> Self {
         let unshare = Self::new("unshare");
         let contained =
@@ -100,7 +111,7 @@ impl Program {
     }
 
     /// Runs it to its end; returns what it wrote to its standard output. When this future is dropped, the program and
-    /// what is still in its process group are killed.
+    /// what is still in its process group are killed. To be awaited in a task of the runtime only.
     pub(crate) async fn run(mut self) -> Result<String, ProgramError> {
         let name = &self.name;
         let failed = |source| ProgramError::Start {
@@ -174,7 +185,11 @@ mod tests {
         let error = shell("echo no >&2; exit 3").await.unwrap_err().to_string();
         assert_eq!(error, "sh: exit status: 3; it said: no");
         let error = Program::new("no-such-program").run().await.unwrap_err();
-        assert_eq!(error.to_string(), "run no-such-program");
+        let error = error.to_string();
+        assert!(
+            error.starts_with("no-such-program: exit status: 127; it said: "),
+            "{error}"
+        );
     }
 
     #[tokio::test]
@@ -189,19 +204,82 @@ mod tests {
         assert_eq!(names, ["A", "LC_ALL", "PATH"]);
     }
 
+    /// A pipe whose reader sees its end once every process that has opened it for writing is gone.
+    struct Held {
+        _directory: tempfile::TempDir,
+        path: std::path::PathBuf,
+    }
+
+    impl Held {
+        fn new() -> Self {
+            let directory = tempfile::tempdir().unwrap();
+            let path = directory.path().join("held");
+            nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+            Self {
+                _directory: directory,
+                path,
+            }
+        }
+
+        fn holder(&self, program: Program, then: &str) -> Program {
+            let script = format!("exec 3>{}; {then}", self.path.display());
+            program.args(["-c", &script])
+        }
+    }
+
     #[tokio::test]
     async fn a_program_whose_answer_nobody_waits_for_is_killed_with_what_it_started() {
-        let directory = tempfile::tempdir().unwrap();
-        let held = directory.path().join("held");
-        nix::unistd::mkfifo(&held, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        // Both hold the writing end: the reader sees its end only when both are gone.
-        let script = format!("exec 3>{}; sleep 1000 & sleep 1000", held.display());
-        let running = tokio::spawn(Program::new("sh").args(["-c", &script]).run());
-        let mut reader = tokio::fs::File::open(&held).await.unwrap();
+        let held = Held::new();
+        let program = held.holder(Program::new("sh"), "sleep 1000 & sleep 1000");
+        let running = tokio::spawn(program.run());
+        let mut reader = tokio::fs::File::open(&held.path).await.unwrap();
         running.abort();
         let mut rest = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut rest)
             .await
             .unwrap();
+    }
+
+    /// Starts it and ends the thread that did, as a killed process ends all of its threads: nothing is dropped.
+    fn start_and_vanish(program: Program, held: &Held) -> std::fs::File {
+        let path = held.path.clone();
+        let starting = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            let reader = runtime.block_on(async {
+                let mut running = Box::pin(program.run());
+                let reader = tokio::select! {
+                    ended = &mut running => panic!("{ended:?}"),
+                    opened = tokio::fs::File::open(path) => opened.unwrap(),
+                };
+                std::mem::forget(running);
+                reader.into_std().await
+            });
+            std::mem::forget(runtime);
+            reader
+        });
+        starting.join().unwrap()
+    }
+
+    #[test]
+    fn a_program_dies_with_whoever_started_it() {
+        let held = Held::new();
+        let program = held.holder(Program::new("sh"), "exec sleep 1000");
+        let mut reader = start_and_vanish(program, &held);
+        std::io::Read::read_to_end(&mut reader, &mut Vec::new()).unwrap();
+    }
+
+    #[test]
+    fn a_contained_program_dies_with_whoever_started_it_and_so_does_what_it_started() {
+        if !nix::unistd::Uid::effective().is_root() {
+            eprintln!("skipped: not root");
+            return;
+        }
+        let held = Held::new();
+        let program = held.holder(Program::contained("sh"), "sleep 1000 & setsid sleep 1000");
+        let mut reader = start_and_vanish(program, &held);
+        std::io::Read::read_to_end(&mut reader, &mut Vec::new()).unwrap();
     }
 }
