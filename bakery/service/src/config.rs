@@ -145,9 +145,8 @@ impl Config {
 
     /// Reads the text of a file.
     fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, Vec<String>> {
-        let table = text
-            .parse::<Table>()
-            .map_err(|error| vec![format!("is not TOML: {}", error.to_string().trim())])?;
+        let table = text.parse::<Table>();
+        let table = table.map_err(|error| vec![not_toml(text, &error)])?;
         Settings::new(table).read_all(variable)
     }
 }
@@ -179,6 +178,16 @@ impl fmt::Debug for Registry {
             .field("env", &self.env.keys().collect::<Vec<_>>())
             .finish()
     }
+}
+
+/// Where and why. The line itself is not quoted: it may hold a password.
+fn not_toml(text: &str, error: &toml::de::Error) -> String {
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!(
+        "line {line}: is not TOML: {}",
+        error.message().trim().replace('\n', " ")
+    )
 }
 
 fn listed(problems: &[String]) -> String {

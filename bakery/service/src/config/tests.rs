@@ -65,6 +65,8 @@ fn what_is_logged_holds_no_secret() {
         state = '/s'
         [nats]
         url = 'nats://user:password@a.example:1'
+        [objects]
+        endpoint = 'https://user:password@s3.example.com'
         [registries.npm]
         hosts = ['registry.example.com:443']
         networks = ['10.20.0.0/16']
@@ -73,6 +75,17 @@ fn what_is_logged_holds_no_secret() {
     let logged = format!("{:?}", parse(text).unwrap());
     assert!(!logged.contains("password"), "{logged}");
     assert!(logged.contains("npm_config_registry"), "{logged}");
+}
+
+#[test]
+fn a_line_that_is_not_toml_is_named_and_not_quoted() {
+    let problems =
+        parse("state = '/s'\n[nats]\nurl = 'nats://user:password@a.example:1\n").unwrap_err();
+    assert!(
+        problems[0].starts_with("line 3: is not TOML: "),
+        "{problems:?}"
+    );
+    assert!(!problems[0].contains("password"), "{problems:?}");
 }
 
 #[test]
