@@ -19,7 +19,7 @@ use crate::news::{News, Reporter};
 /// 1 min: a server that is started again is back sooner, and a bake need not wait longer for being heard.
 const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
-/// Publishes the news of one bake.
+/// Publishes the news of one delivery of a request: what is delivered again counts from 1 again.
 pub struct Events {
     jetstream: Context,
     subject: String,
@@ -29,7 +29,7 @@ pub struct Events {
 }
 
 impl Events {
-    /// For the bake `request_id` of the tenant's environment.
+    /// For one delivery of the bake `request_id` of the tenant's environment.
     pub fn new(
         jetstream: Context,
         tenant: &Token,
@@ -63,6 +63,26 @@ impl Events {
         }
     }
 
+    /// Tells it, and does not let go until it is stored. For the last news of a delivery, without which its message must not be
+    /// acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// The server did not store it within a minute.
+    pub async fn tell_surely(&self, news: News) -> Result<(), PublishError> {
+        let event = self.event(news);
+        let body = serde_json::to_vec(&event).expect("an event is JSON: it has no maps");
+        let body = Bytes::from(body);
+        let policy = Policy::up_to(GIVE_UP_AFTER);
+        let told = retry::with(policy, "publish a bake event", || {
+            let publishing = self.publish(body.clone());
+            async { publishing.await.map_err(Failure::Transient) }
+        });
+        told.await.inspect_err(|error| {
+            error!(request = %self.request_id, error = %Causes(error), "bake event lost");
+        })
+    }
+
     async fn publish(&self, body: Bytes) -> Result<(), PublishError> {
         let subject = self.subject.clone();
         self.jetstream.publish(subject, body).await?.await?;
@@ -73,16 +93,7 @@ impl Events {
 #[async_trait]
 impl Reporter for Events {
     async fn tell(&self, news: News) {
-        let event = self.event(news);
-        let body = serde_json::to_vec(&event).expect("an event is JSON: it has no maps");
-        let body = Bytes::from(body);
-        let policy = Policy::up_to(GIVE_UP_AFTER);
-        let told = retry::with(policy, "publish a bake event", || {
-            let publishing = self.publish(body.clone());
-            async { publishing.await.map_err(Failure::Transient) }
-        });
-        if let Err(error) = told.await {
-            error!(request = %self.request_id, error = %Causes(&error), "bake event lost");
-        }
+        // It is in the log, and no message depends on it.
+        let _lost = self.tell_surely(news).await;
     }
 }

@@ -3,13 +3,14 @@
 //! | what happens | event | the message |
 //! | --- | --- | --- |
 //! | published, or found | `published` (reason `found`) | acknowledged |
-//! | the environment's or the request's fault | `failed` | acknowledged |
+//! | the environment's or the request's fault, or nothing that time mends | `failed` | acknowledged |
 //! | the host's fault | `retrying` | given back for 10 s |
 //! | the host's fault, for the fifth time | `failed` | acknowledged |
+//! | the event that ends it cannot be stored | none | given back for 10 s |
 //! | the bakery is asked to end | `retrying` | given back for 1 s |
 //! | the bakery dies | none | comes again after 30 s |
 //!
-//! What always holds: the event is published before the message is acknowledged; while a bake runs its message is kept alive;
+//! What always holds: the event is stored before the message is acknowledged; while a bake runs its message is kept alive;
 //! when this returns no VM is left.
 
 mod outcome;
@@ -61,6 +62,8 @@ pub async fn run(
     while let Some(Some(message)) = shutdown.run_until_cancelled(server.next()).await {
         server.serve(&message, &shutdown).await;
     }
+    // The last message may just have been given back.
+    server.client.flush().await.context("tell NATS the last")?;
     server.client.drain().await.context("leave NATS")?;
     info!("bakery ended");
     Ok(())

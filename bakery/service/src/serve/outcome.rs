@@ -37,6 +37,17 @@ pub(super) enum Outcome {
     Again(Duration),
 }
 
+impl Outcome {
+    /// This, once its event is stored. A message is not acknowledged before: who waits for the event would wait for ever.
+    fn once<E>(self, told: Result<(), E>) -> Self {
+        match (self, told) {
+            (Self::Again(delay), _) => Self::Again(delay),
+            (Self::Settled, Ok(())) => Self::Settled,
+            (Self::Settled, Err(_)) => Self::Again(AGAIN_AFTER),
+        }
+    }
+}
+
 /// Bakes what the message asks for, and tells what came of it.
 pub(super) async fn handle(server: &Server, message: &Message) -> Outcome {
     let order = match order(&message.subject, &message.payload) {
@@ -57,8 +68,7 @@ pub(super) async fn handle(server: &Server, message: &Message) -> Outcome {
     match Box::pin(server.bakery.bake(&order, &server.definitions, &events)).await {
         Ok(baked) => {
             info!(%tenant, %environment, key = %baked.key, found = baked.found, "baked");
-            events.tell(published(baked)).await;
-            Outcome::Settled
+            Outcome::Settled.once(events.tell_surely(published(baked)).await)
         }
         Err(error) => failed(server, message, &order, error, &events).await,
     }
@@ -106,8 +116,7 @@ async fn failed(
             news
         }
     };
-    events.tell(news.because(reason)).await;
-    outcome
+    outcome.once(events.tell_surely(news.because(reason)).await)
 }
 
 /// What becomes of a message whose bake failed for the `tries`th time.
@@ -132,7 +141,7 @@ async fn stored(
     }
     let bucket = &server.objects.buckets().logs;
     let attempt = u32::try_from(tries).unwrap_or(u32::MAX);
-    let key = names::log_object(&order.tenant, &order.request.request_id, attempt);
+    let key = names::bake_log_object(&order.tenant, &order.request.request_id, attempt);
     let (digest, size_bytes) = (Sha256Digest::of(&bytes), bytes.len() as u64);
     if let Err(error) = server.objects.put(bucket, &key, Bytes::from(bytes)).await {
         error!(error = %Causes(&error), "the output of a setup is not stored");
@@ -240,6 +249,15 @@ mod tests {
                 format!("{field}: must be what the subject says, or absent")
             );
         }
+    }
+
+    #[test]
+    fn a_message_is_not_acknowledged_before_its_event_is_stored() {
+        let lost = Err("no server");
+        assert_eq!(Outcome::Settled.once(Ok::<_, &str>(())), Outcome::Settled);
+        assert_eq!(Outcome::Settled.once(lost), Outcome::Again(AGAIN_AFTER));
+        let abandoned = Outcome::Again(ABANDONED_FOR);
+        assert_eq!(abandoned.once(lost), abandoned);
     }
 
     #[test]
