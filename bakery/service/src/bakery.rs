@@ -12,8 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::objects::Objects;
-use schemas::{HostClass, Sha256Digest, TextError};
-use store::{Details, KeyParts, Store};
+use schemas::{HostClass, TextError};
+use store::{Details, KeyParts, Manifest, Store};
 use vm::{BakeVm, Driver, Exit, HostProfile, Slot};
 
 use crate::config::Config;
@@ -27,6 +27,7 @@ pub use environment::{Baked, Order};
 const STOP_GRACE: Duration = Duration::from_secs(5);
 
 /// Writes an initial RAM filesystem: of the agent's program, with what it needs of a folder of kernel modules, to a file.
+/// It blocks.
 pub type MakeInitramfs = fn(agent: &Path, modules: &Path, to: &Path) -> io::Result<()>;
 
 /// Everything that a bake needs.
@@ -71,7 +72,7 @@ impl Bakery {
         parts: KeyParts,
         details: Details,
         news: &dyn Reporter,
-    ) -> Result<Sha256Digest, BakeError> {
+    ) -> Result<Manifest, BakeError> {
         let frozen = files::scratch(&self.work())?;
         let freezing = async { Ok(vm.snapshot(frozen.path()).await?) };
         timed(news, &format!("{what}, frozen"), freezing).await?;
@@ -79,7 +80,7 @@ impl Bakery {
         let publishing = Box::pin(self.store.publish(frozen.path(), parts, details));
         let publishing = async { Ok(publishing.await?) };
         let published = timed(news, &format!("{what}, stored"), publishing).await?;
-        Ok(published.manifest.key)
+        Ok(published.manifest)
     }
 
     fn slot(&self) -> Result<Slot, BakeError> {

@@ -85,10 +85,10 @@ pub enum BakeError {
         /// Why not.
         problem: String,
     },
-    /// There is no root filesystem.
+    /// A root filesystem cannot be made on this host as it is set up.
     #[error("root filesystem: {problem}")]
     Root {
-        /// Why not.
+        /// Why not, and what to do.
         problem: String,
     },
     /// The host's own disk.
@@ -112,7 +112,11 @@ impl BakeError {
             | Self::UnknownEnvironment { .. }
             | Self::UnknownTemplate { .. }
             | Self::Key { .. } => Fault::Message,
-            Self::UnknownRegistry { .. } | Self::Step(_) | Self::Agent { .. } => Fault::Job,
+            // For some of them the operator of this bakery must do something: time alone mends none.
+            Self::UnknownRegistry { .. }
+            | Self::Root { .. }
+            | Self::Step(_)
+            | Self::Agent { .. } => Fault::Job,
             Self::Source(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Definitions(error) => error.fault(),
@@ -120,7 +124,6 @@ impl BakeError {
             | Self::Vm(_)
             | Self::Program(_)
             | Self::Kernel { .. }
-            | Self::Root { .. }
             | Self::Disk { .. } => Fault::Host,
         }
     }
@@ -133,6 +136,7 @@ impl BakeError {
             Self::UnknownTemplate { .. } => "unknown_template",
             Self::UnknownRegistry { .. } => "unknown_registry",
             Self::Key { .. } => "key_mismatch",
+            Self::Root { .. } => "root_refused",
             Self::Step(_) => "step_failed",
             Self::Agent { .. } => "guest_died",
             Self::VmmDied { .. } => "vmm_died",
@@ -148,7 +152,6 @@ impl BakeError {
             | Self::Store(_)
             | Self::Program(_)
             | Self::Kernel { .. }
-            | Self::Root { .. }
             | Self::Disk { .. } => "host_failed",
         }
     }
@@ -159,6 +162,13 @@ impl BakeError {
             return false;
         };
         source.is_session_end()
+    }
+
+    /// No root filesystem can be made; `problem` says why, and what to do.
+    pub(crate) fn root(problem: impl Into<String>) -> Self {
+        Self::Root {
+            problem: problem.into(),
+        }
     }
 
     /// For `map_err`: `doing` something to `path` failed.

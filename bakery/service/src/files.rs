@@ -55,6 +55,15 @@ pub(crate) async fn digest(path: &Path) -> Result<Sha256Digest, BakeError> {
         .map_err(BakeError::disk("read", path))
 }
 
+/// Removes a directory with all that is in it, which may be a whole system, beside the reactor.
+pub(crate) async fn remove_tree(path: &Path) -> Result<(), BakeError> {
+    let tree = path.to_owned();
+    let removed = tokio::task::spawn_blocking(move || std::fs::remove_dir_all(tree)).await;
+    removed
+        .expect("removing neither panics nor is it cancelled")
+        .map_err(BakeError::disk("remove", path))
+}
+
 fn hash(path: &Path) -> std::io::Result<Sha256Digest> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();

@@ -102,7 +102,7 @@ pub(crate) async fn disk(tar: &Path, disk_mib: u32, into: &Path) -> Result<PathB
         .arg(format!("{disk_mib}M"))
         .run()
         .await?;
-    std::fs::remove_dir_all(&tree).map_err(BakeError::disk("remove", &tree))?;
+    files::remove_tree(&tree).await?;
     Ok(disk)
 }
 
@@ -124,17 +124,23 @@ fn script_variables(program: Program) -> Program {
 
 /// What mmdebstrap would say late or obscurely.
 fn check(debian: &Debian, sources: &Path) -> Result<(), BakeError> {
-    let refuse = |problem| Err(BakeError::Root { problem });
     if !Uid::effective().is_root() {
-        let problem = "a template is baked as root only, since its files belong to many users";
-        return refuse(problem.to_owned());
+        let problem = "its files belong to many users, which only root can give them: run this bakery as root";
+        return Err(BakeError::root(problem));
     }
+    check_suite(debian, sources)
+}
+
+fn check_suite(debian: &Debian, sources: &Path) -> Result<(), BakeError> {
     let text = files::read_text(sources)?;
     if names_suite(&text, debian.suite.as_str()) {
         return Ok(());
     }
     let (suite, sources) = (&debian.suite, sources.display());
-    refuse(format!("the suite {suite} is not in {sources}"))
+    Err(BakeError::root(format!(
+        "the suite {suite} is not in {sources}: add it there, name sources that have it as `debian.sources` in the \
+         configuration of this bakery, or name another suite in the template"
+    )))
 }
 
 /// Whether some line of apt sources, in either of their formats, names the suite.
@@ -158,6 +164,28 @@ mod tests {
             assert!(names_suite(text, "a"), "{text}");
             assert!(!names_suite(text, "b"), "{text}");
         }
+    }
+
+    #[test]
+    fn a_suite_that_the_mirrors_do_not_have_is_refused_with_a_remedy_and_not_tried_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let sources = directory.path().join("debian.sources");
+        std::fs::write(&sources, "Suites: a\n").unwrap();
+        let debian = Debian {
+            suite: "b".parse().unwrap(),
+            packages: Vec::new(),
+        };
+        let error = check_suite(&debian, &sources).unwrap_err();
+        let sentence = error.to_string();
+        assert!(
+            sentence.starts_with("root filesystem: the suite b is not in"),
+            "{sentence}"
+        );
+        assert!(sentence.contains("add it there"), "{sentence}");
+        assert_eq!(
+            (error.fault(), error.reason()),
+            (store::Fault::Job, "root_refused")
+        );
     }
 
     #[test]

@@ -6,7 +6,7 @@ use schemas::job::Source;
 use schemas::step::Env;
 use schemas::{Environment, Sha256Digest, Token, TreePath, Trust};
 use source::{Archive, Limits};
-use store::{Details, KeyParts, Snapshot};
+use store::{Details, KeyParts, Manifest};
 use vm::{AgentClient, Identity, SnapshotFiles};
 use wire::{PutSpec, User};
 
@@ -41,14 +41,14 @@ pub struct Baked {
 /// What an environment's bake works with.
 pub(super) struct Ingredients {
     pub(super) definition: Environment,
-    pub(super) template: Snapshot,
+    pub(super) template: Manifest,
     pub(super) archive: Archive,
     pub(super) parts: KeyParts,
 }
 
 impl Bakery {
     /// Bakes what is asked for, its template first where that is missing or no longer what its definition says. What is published
-    /// already is found.
+    /// already, and can be fetched, is found.
     pub async fn bake(
         &self,
         order: &Order,
@@ -62,7 +62,7 @@ impl Bakery {
         if let Some(wanted) = order.request.key.filter(|wanted| *wanted != key) {
             return Err(BakeError::Key { wanted, found: key });
         }
-        if self.store.find(&key).await?.is_some() {
+        if Box::pin(self.store.find_whole(&key)).await?.is_some() {
             return Ok(Baked { key, found: true });
         }
         self.bake_environment(ingredients, news).await?;
@@ -74,7 +74,7 @@ impl Bakery {
         &self,
         order: &Order,
         definition: Environment,
-        template: Snapshot,
+        template: Manifest,
     ) -> Result<Ingredients, BakeError> {
         let Source::Archive(archive) = &order.request.source;
         let (tenant, limits) = (&order.tenant, Limits::default());
@@ -82,8 +82,7 @@ impl Bakery {
         crate::files::make_directory(&work)?;
         let archive = source::fetch_archive(&self.objects, archive, tenant, &limits, &work).await?;
         let inputs = archive.input_digests(&definition.inputs).await?;
-        let parts =
-            KeyParts::environment(tenant, order.trust, &template.manifest, &definition, inputs);
+        let parts = KeyParts::environment(tenant, order.trust, &template, &definition, inputs);
         Ok(Ingredients {
             definition,
             template,
@@ -105,15 +104,18 @@ impl Bakery {
         let begins = format!("{what}, from template {}", definition.template);
         let begins = News::new(BakeEventKind::Started, begins);
         news.tell(begins.with_key(ingredients.parts.key())).await;
+        let fetching = Box::pin(self.store.fetch(&ingredients.template.key));
+        let fetching = async { Ok(fetching.await?) };
+        let template = timed(news, &format!("{what}, template fetched"), fetching).await?;
         let (slot, identity) = (self.slot()?, Identity::fresh(HOSTNAME));
         let deriving = async {
-            let files = SnapshotFiles::open(&ingredients.template.dir)?;
+            let files = SnapshotFiles::open(&template.dir)?;
             Ok(self.driver.derive(&files, slot, &identity).await?)
         };
         let vm = timed(news, &format!("{what}, template started"), deriving).await?;
         // Without a registry there is no port, and no variable that speaks of one.
         let network = (!registries.is_empty()).then_some((policy, env));
-        let epoch = ingredients.template.manifest.details.source_date_epoch;
+        let epoch = ingredients.template.details.source_date_epoch;
         let room = Room {
             what: what.clone(),
             definition,
@@ -127,8 +129,10 @@ impl Bakery {
             packages: Vec::new(),
             source_date_epoch: Some(room.source_date_epoch),
         };
-        self.publish(&what, vm, ingredients.parts, details, news)
-            .await
+        let manifest = self
+            .publish(&what, vm, ingredients.parts, details, news)
+            .await?;
+        Ok(manifest.key)
     }
 }
 

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use jiff::Timestamp;
 use schemas::Template;
 use schemas::template::Ca;
-use serde_json::json;
+use serde_json::{Value, json};
 use store::{KEY_VERSION, KeyParts};
 use tempfile::TempDir;
 
@@ -33,9 +35,15 @@ impl Bakery {
         let kernel = kernel::provide(&self.config.kernel, &self.config.state).await?;
         let work = files::scratch(&self.work())?;
         let initrd = work.path().join("initrd");
-        (self.make_initramfs)(&self.config.agent, &kernel.modules, &initrd).map_err(
-            BakeError::disk("make an initramfs from", &self.config.agent),
-        )?;
+        let (make, agent) = (self.make_initramfs, self.config.agent.clone());
+        let (modules, to) = (kernel.modules, initrd.clone());
+        tokio::task::spawn_blocking(move || make(&agent, &modules, &to))
+            .await
+            .expect("making an initramfs neither panics nor is it cancelled")
+            .map_err(BakeError::disk(
+                "make an initramfs from",
+                &self.config.agent,
+            ))?;
         let ca = match template.ca {
             Ca::Host => Some(self.config.ca_bundle.clone()),
             Ca::None => None,
@@ -49,7 +57,7 @@ impl Bakery {
             tenant: None,
             trust: None,
             template_key: None,
-            definition: json!(template),
+            definition: content(template),
             kernel: files::digest(&kernel.image).await?,
             agent: files::digest(&initrd).await?,
             root: None,
@@ -81,6 +89,22 @@ pub(crate) fn is_current(current: &KeyParts, wanted: &KeyParts) -> bool {
         ..parts.clone()
     };
     but_root(current) == but_root(wanted)
+}
+
+/// Whether a template that was published at `created_at` may still be derived from at `now`.
+pub(crate) fn is_fresh(template: &Template, created_at: Timestamp, now: Timestamp) -> bool {
+    let limit = Duration::from_secs(template.refresh_s.min(template.ttl_s));
+    // A clock that runs behind that of another bakery makes no template old.
+    Duration::try_from(now.duration_since(created_at)).map_or(true, |age| age <= limit)
+}
+
+/// What of a definition decides the template's bytes: all but how long it serves.
+fn content(template: &Template) -> Value {
+    let mut definition = json!(template);
+    if let Some(fields) = definition.as_object_mut() {
+        fields.retain(|name, _| !["refresh_s", "ttl_s"].contains(&name.as_str()));
+    }
+    definition
 }
 
 #[cfg(test)]
@@ -131,5 +155,32 @@ mod tests {
             change(&mut current);
             assert!(!is_current(&current, &wanted));
         }
+    }
+
+    fn template(refresh_s: u64, ttl_s: u64) -> Template {
+        let definition = json!({
+            "name": "node", "base": {"debian": {"suite": "a"}}, "refresh_s": refresh_s, "ttl_s": ttl_s
+        });
+        Template::parse(definition.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn a_template_serves_until_it_is_to_be_refreshed_or_has_outlived_its_time() {
+        let published: Timestamp = "2024-01-01T00:00:00Z".parse().unwrap();
+        let after = |seconds: i64| published + jiff::SignedDuration::from_secs(seconds);
+        for (refresh_s, ttl_s) in [(60, 90), (90, 60)] {
+            let template = template(refresh_s, ttl_s);
+            for (seconds, fresh) in [(-5, true), (0, true), (60, true), (61, false)] {
+                assert_eq!(is_fresh(&template, published, after(seconds)), fresh);
+            }
+        }
+    }
+
+    #[test]
+    fn how_long_a_template_serves_is_not_in_its_key() {
+        let (one, other) = (content(&template(60, 90)), content(&template(600, 900)));
+        assert_eq!(one, other);
+        assert_eq!(one["name"], "node");
+        assert_eq!(one.get("ttl_s"), None);
     }
 }

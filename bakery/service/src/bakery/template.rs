@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use jiff::Timestamp;
 use schemas::bake::BakeEventKind;
 use schemas::step::Env;
 use schemas::template::Base;
 use schemas::{EnvName, Sha256Digest, Template};
-use store::{Details, KeyParts, Snapshot};
+use store::{Details, KeyParts, Manifest};
 use vm::{AgentClient, BootSpec, Machine};
 use wire::User;
 
-use super::plan::{Plan, is_current};
+use super::plan::{Plan, is_current, is_fresh};
 use super::{Bakery, end};
 use crate::error::BakeError;
 use crate::news::{News, Reporter, timed};
@@ -27,38 +28,32 @@ pub(super) struct Bootable {
 }
 
 impl Bakery {
-    /// The snapshot of `definition`, on this machine's disk: the one that is there if it still is what the definition says,
-    /// else a new one.
+    /// The manifest of `definition`'s snapshot, which can be fetched: the one that is there if it still is what the definition says and
+    /// young enough, else a new one.
     pub(super) async fn template(
         &self,
         definition: &Template,
         news: &dyn Reporter,
-    ) -> Result<Snapshot, BakeError> {
+    ) -> Result<Manifest, BakeError> {
         let plan = self.plan(definition).await?;
-        let key = match self.current_template(definition, &plan.parts).await? {
-            Some(key) => key,
-            None => self.make_template(definition, plan, news).await?,
-        };
-        Ok(Box::pin(self.store.fetch(&key)).await?)
+        let (class, name) = (&self.class, &definition.name);
+        if let Some(key) = self.store.template_key(class, name).await?
+            && let Some(manifest) = self.fresh(definition, &key).await?
+            && is_current(&manifest.parts, &plan.parts)
+        {
+            return Ok(manifest);
+        }
+        self.make_template(definition, plan, news).await
     }
 
-    async fn current_template(
+    /// The template with that key, if all of it is there and it is not too old.
+    pub(super) async fn fresh(
         &self,
         definition: &Template,
-        wanted: &KeyParts,
-    ) -> Result<Option<Sha256Digest>, BakeError> {
-        let Some(key) = self
-            .store
-            .template_key(&self.class, &definition.name)
-            .await?
-        else {
-            return Ok(None);
-        };
-        let Some(digest) = self.store.find(&key).await? else {
-            return Ok(None);
-        };
-        let manifest = Box::pin(self.store.manifest(&digest)).await?;
-        Ok(is_current(&manifest.parts, wanted).then_some(key))
+        key: &Sha256Digest,
+    ) -> Result<Option<Manifest>, BakeError> {
+        let manifest = Box::pin(self.store.find_whole(key)).await?;
+        Ok(manifest.filter(|manifest| is_fresh(definition, manifest.created_at, Timestamp::now())))
     }
 
     async fn make_template(
@@ -66,9 +61,10 @@ impl Bakery {
         definition: &Template,
         plan: Plan,
         news: &dyn Reporter,
-    ) -> Result<Sha256Digest, BakeError> {
+    ) -> Result<Manifest, BakeError> {
         let what = format!("template {}", definition.name);
-        let begins = format!("{what} is not baked yet, or not from what it is made of now");
+        let begins =
+            format!("{what} is not baked yet, too old, or not from what it is made of now");
         news.tell(News::new(BakeEventKind::Started, begins)).await;
         let Base::Debian(debian) = &definition.base;
         let (sources, work) = (&self.config.debian_sources, plan.work.path());
@@ -78,23 +74,27 @@ impl Bakery {
             root: Some(root.digest),
             ..plan.parts
         };
-        // The same packages, kernel and agent as some earlier template: there is nothing to do but to point at it.
+        // Another bakery may have made the same of the same packages, kernel and agent. One that is too old is baked anew even then:
+        // its setup may fetch what has changed since.
         let key = parts.key();
-        if self.store.find(&key).await?.is_none() {
-            let writing = root::disk(&root.tar, definition.resources.disk_mib, work);
-            let disk = timed(news, &format!("{what}, disk written"), writing).await?;
-            let bootable = Bootable {
-                kernel: plan.kernel,
-                initrd: plan.initrd,
-                disk,
-                parts,
-                packages: root.packages,
-            };
-            self.bake_template(definition, bootable, news).await?;
-        }
+        let manifest = match self.fresh(definition, &key).await? {
+            Some(manifest) => manifest,
+            None => {
+                let writing = root::disk(&root.tar, definition.resources.disk_mib, work);
+                let disk = timed(news, &format!("{what}, disk written"), writing).await?;
+                let bootable = Bootable {
+                    kernel: plan.kernel,
+                    initrd: plan.initrd,
+                    disk,
+                    parts,
+                    packages: root.packages,
+                };
+                self.bake_template(definition, bootable, news).await?
+            }
+        };
         let (class, name) = (&self.class, &definition.name);
         self.store.set_template_key(class, name, key).await?;
-        Ok(key)
+        Ok(manifest)
     }
 
     /// Boots, sets up, freezes and publishes.
@@ -103,7 +103,7 @@ impl Bakery {
         definition: &Template,
         from: Bootable,
         news: &dyn Reporter,
-    ) -> Result<Sha256Digest, BakeError> {
+    ) -> Result<Manifest, BakeError> {
         let what = format!("template {}", definition.name);
         let spec = BootSpec {
             kernel: from.kernel,

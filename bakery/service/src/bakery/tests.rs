@@ -10,7 +10,7 @@ use schemas::bake::{BakeEventKind, BakeRequest};
 use schemas::guest::BUILD_ROOT;
 use schemas::{Environment, Sha256Digest, Template, names};
 use serde_json::json;
-use store::{KEY_VERSION, KeyParts, Snapshot, Store};
+use store::{KEY_VERSION, KeyParts, Manifest, Store};
 use tempfile::TempDir;
 use vm::fake::FakeDriver;
 use vm::{Driver as _, Identity, Slot, SnapshotFiles};
@@ -52,7 +52,7 @@ impl Fixture {
     }
 
     /// A template whose root has the directory for the tree, and nothing else.
-    async fn template(&self, setup: serde_json::Value) -> Result<Snapshot, BakeError> {
+    async fn template(&self, setup: serde_json::Value) -> Result<Manifest, BakeError> {
         let definition =
             json!({"name": "node", "base": {"debian": {"suite": "a"}}, "setup": setup});
         let definition = Template::parse(definition.to_string().as_bytes()).unwrap();
@@ -68,8 +68,7 @@ impl Fixture {
             packages: vec!["make=1".into()],
         };
         let baking = self.bakery.bake_template(&definition, bootable, &self.news);
-        let key = baking.await?;
-        Ok(self.bakery.store.fetch(&key).await.unwrap())
+        baking.await
     }
 
     /// An environment with the input `lock`, from a source that has more than that.
@@ -190,11 +189,11 @@ async fn an_environment_has_its_inputs_and_what_its_setup_made_and_nothing_else(
 async fn the_manifest_says_what_went_in() {
     let fixture = Fixture::start().await;
     let template = fixture.template(json!([])).await.unwrap();
-    assert_eq!(template.manifest.details.packages, ["make=1"]);
+    assert_eq!(template.details.packages, ["make=1"]);
     let key = fixture.environment("true").await.unwrap();
     let snapshot = fixture.bakery.store.fetch(&key).await.unwrap();
     let parts = snapshot.manifest.parts;
-    assert_eq!(parts.template_key, Some(template.manifest.key));
+    assert_eq!(parts.template_key, Some(template.key));
     assert_eq!(parts.inputs.len(), 1);
 }
 
@@ -241,11 +240,47 @@ async fn an_input_that_the_source_lacks_is_named_before_anything_runs() {
 }
 
 #[tokio::test]
+async fn a_template_is_downloaded_for_a_bake_and_not_for_a_key() {
+    let fixture = Fixture::start().await;
+    let template = fixture.template(json!([])).await.unwrap();
+    let definition = br#"{"name": "widget", "template": "node", "inputs": ["sub/lock"]}"#;
+    let definition = Environment::parse(definition).unwrap();
+    let order = fixture.order().await;
+    let found_out = fixture.bakery.ingredients(&order, definition, template);
+    let ingredients = found_out.await.unwrap();
+    let cached = fixture.directory.path().join("state/cache/snapshots");
+    assert_eq!(files::list(&cached).unwrap().len(), 0);
+    let baking = fixture.bakery.bake_environment(ingredients, &fixture.news);
+    baking.await.unwrap();
+    assert_eq!(files::list(&cached).unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_template_of_which_an_object_is_gone_is_not_there() {
+    let fixture = Fixture::start().await;
+    let template = fixture.template(json!([])).await.unwrap();
+    let definition = br#"{"name": "node", "base": {"debian": {"suite": "a"}}}"#;
+    let definition = Template::parse(definition).unwrap();
+    let fresh = || fixture.bakery.fresh(&definition, &template.key);
+    assert_eq!(fresh().await.unwrap().as_ref(), Some(&template));
+    let (objects, hex) = (
+        &fixture.bakery.objects,
+        template.files[0].object.to_string(),
+    );
+    let object = format!("sha256/{}/{hex}", &hex[..2]);
+    let bucket = &objects.buckets().snapshots;
+    assert!(objects.size(bucket, &object).await.unwrap().is_some());
+    let cut_short = bytes::Bytes::new();
+    objects.put(bucket, &object, cut_short).await.unwrap();
+    assert_eq!(fresh().await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_templates_setup_runs_before_the_freeze() {
     let fixture = Fixture::start().await;
     let setup = json!([{"name": "tools", "sh": "echo $USER > tools"}]);
     let template = fixture.template(setup).await.unwrap();
-    let said = fixture.ask(&template.manifest.key, "cat tools").await;
+    let said = fixture.ask(&template.key, "cat tools").await;
     assert_eq!(said, "root\n");
     let setup = json!([{"name": "tools", "sh": "exit 1"}]);
     let error = fixture.template(setup).await.unwrap_err();
