@@ -3,7 +3,7 @@
 //!
 //! What always holds: the port is open exactly as long as its channel; each direction of a connection ends by itself.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -45,7 +45,13 @@ pub(crate) fn listen(mut channel: Channel, port: u16) {
 
 /// Takes connections until the socket is shut down.
 fn accept(listener: &TcpListener, half: &Arc<Half>) {
-    while let Ok((connection, _)) = listener.accept() {
+    loop {
+        let connection = match listener.accept() {
+            Ok((connection, _)) => connection,
+            // Its client gave up while it waited.
+            Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+            Err(_) => return,
+        };
         let channel = half.session().open(&Open::Tunnel);
         let Ok(reading) = connection.try_clone() else {
             channel.half().reset("share the connection");

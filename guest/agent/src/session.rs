@@ -13,7 +13,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 
 use nix::sys::wait::WaitStatus;
-use wire::frame::{FIRST_GUEST_CHANNEL, MAX_DATA, VERSION, WINDOW, cost_of};
+use wire::frame::{CREDIT_STEP, FIRST_GUEST_CHANNEL, MAX_DATA, VERSION, WINDOW, cost_of};
 use wire::{Decoder, Frame, Hello, Kind, Lane, Open, ToGuest, ToHost};
 
 use crate::operations;
@@ -22,9 +22,6 @@ use crate::reaper::Reaper;
 
 /// Stack of an operation's thread: its buffers are on the heap.
 const STACK: usize = 256 * 1024;
-
-/// Consumed bytes that are worth a credit frame.
-const CREDIT_STEP: u32 = WINDOW / 4;
 
 /// What happens to a channel.
 #[derive(Debug)]

@@ -7,16 +7,20 @@
 //! | a user of its own, no groups | yes | no: it runs as the caller |
 //! | an empty network, IPC and UTS namespace | yes | no |
 //!
+//! There is no mount namespace and no cgroup here: a VMM that was taken over sees the host's files as its user may, which is
+//! why services keep theirs in directories that only they may enter.
+//!
 //! What always holds: a measure that cannot be taken is an error of the start, never left out in silence; which measures
 //! apply is [`Jail::describe`]d, so that a service can say it when it starts.
 
 pub mod launcher;
 
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{Resource, setrlimit};
@@ -30,26 +34,57 @@ pub const FIRST_USER: u32 = 1_879_100_000;
 /// How many users there are before the first is used again: more than VMs fit on any host.
 pub const USERS: u32 = 4096;
 
-/// How one VMM is confined.
-#[derive(Clone, Copy, Debug)]
+/// Where the users that are taken are locked, so that no two processes of this host give out the same one.
+const USERS_IN_USE: &str = "/run/sourdough/users";
+
+/// How one VMM is confined. To be kept for as long as the VMM lives: its user is nobody else's until then.
+#[derive(Debug)]
 pub struct Jail {
-    user: Option<Uid>,
+    user: Option<OwnUser>,
+}
+
+/// A user that only one VMM of this host has.
+#[derive(Debug)]
+struct OwnUser {
+    id: Uid,
+    _taken: File,
+}
+
+impl OwnUser {
+    /// Takes the first user that is free. The lock goes with the process that holds it, however it ends.
+    fn take() -> io::Result<Self> {
+        std::fs::create_dir_all(USERS_IN_USE)?;
+        for id in FIRST_USER..FIRST_USER + USERS {
+            let taken = File::create(Path::new(USERS_IN_USE).join(id.to_string()))?;
+            match taken.try_lock() {
+                Ok(()) => {
+                    return Ok(Self {
+                        id: Uid::from_raw(id),
+                        _taken: taken,
+                    });
+                }
+                Err(TryLockError::WouldBlock) => {}
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::other(format!(
+            "all {USERS} users for VMMs are in use"
+        )))
+    }
 }
 
 impl Jail {
-    /// The strictest jail that this process can make. Each call gives another user.
-    pub fn strictest() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
+    /// The strictest jail that this process can make.
+    pub fn strictest() -> io::Result<Self> {
         let root = Uid::effective().is_root();
-        let user = root.then(|| FIRST_USER + NEXT.fetch_add(1, Ordering::Relaxed) % USERS);
-        Self {
-            user: user.map(Uid::from_raw),
-        }
+        Ok(Self {
+            user: root.then(OwnUser::take).transpose()?,
+        })
     }
 
     /// The user whose files the VMM may touch, where that is not the caller.
     pub fn user(&self) -> Option<u32> {
-        self.user.map(Uid::as_raw)
+        self.user.as_ref().map(|user| user.id.as_raw())
     }
 
     /// Which measures apply, for a log line.
@@ -63,8 +98,9 @@ impl Jail {
 
     /// Confines what `command` will start. Of all descriptors only `inherited` and the standard ones stay open in it, under
     /// their present numbers.
-    pub fn confine(self, command: &mut Command, inherited: Vec<OwnedFd>) {
+    pub fn confine(&self, command: &mut Command, inherited: Vec<OwnedFd>) {
         let parent = std::process::id();
+        let user = self.user.as_ref().map(|user| user.id);
         // SAFETY: between fork and exec only system calls are made; nothing allocates or takes a lock.
         #[expect(unsafe_code, reason = "what a child does before its program starts")]
         unsafe {
@@ -72,31 +108,29 @@ impl Jail {
                 for fd in &inherited {
                     keep_open(fd)?;
                 }
-                self.enter(parent)
+                enter(user, parent)
             });
         }
     }
+}
 
-    /// Runs in the child. The parent-death signal comes last: a change of user takes it away.
-    fn enter(self, parent: u32) -> io::Result<()> {
-        setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
-        nix::unistd::setsid()?;
-        if let Some(user) = self.user {
-            unshare(
-                CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS,
-            )?;
-            nix::unistd::setgroups(&[])?;
-            nix::unistd::setgid(Gid::from_raw(user.as_raw()))?;
-            nix::unistd::setuid(user)?;
-        }
-        nix::sys::prctl::set_no_new_privs()?;
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-        if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
-            // The parent died before the signal was asked for.
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        Ok(())
+/// Runs in the child. The parent-death signal comes last: a change of user takes it away.
+fn enter(user: Option<Uid>, parent: u32) -> io::Result<()> {
+    setrlimit(Resource::RLIMIT_CORE, 0, 0)?;
+    nix::unistd::setsid()?;
+    if let Some(user) = user {
+        unshare(CloneFlags::CLONE_NEWNET | CloneFlags::CLONE_NEWIPC | CloneFlags::CLONE_NEWUTS)?;
+        nix::unistd::setgroups(&[])?;
+        nix::unistd::setgid(Gid::from_raw(user.as_raw()))?;
+        nix::unistd::setuid(user)?;
     }
+    nix::sys::prctl::set_no_new_privs()?;
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+    if nix::unistd::getppid().as_raw().cast_unsigned() != parent {
+        // The parent died before the signal was asked for.
+        return Err(io::ErrorKind::BrokenPipe.into());
+    }
+    Ok(())
 }
 
 /// Takes close-on-exec off a descriptor.
@@ -113,7 +147,7 @@ mod tests {
     use std::io::Read;
     use std::process::Stdio;
 
-    fn status_of(jail: Jail) -> String {
+    fn status_of(jail: &Jail) -> String {
         let mut command = Command::new("cat");
         command.arg("/proc/self/status").stdout(Stdio::piped());
         jail.confine(&mut command, Vec::new());
@@ -136,8 +170,8 @@ mod tests {
 
     #[test]
     fn a_jailed_process_gains_nothing_and_is_nobody_else() {
-        let jail = Jail::strictest();
-        let status = status_of(jail);
+        let jail = Jail::strictest().unwrap();
+        let status = status_of(&jail);
         assert_eq!(field(&status, "NoNewPrivs"), "1");
         let uid = field(&status, "Uid")
             .split_whitespace()
@@ -155,7 +189,8 @@ mod tests {
 
     #[test]
     fn two_jails_have_two_users() {
-        let users = [Jail::strictest().user(), Jail::strictest().user()];
+        let jails = [Jail::strictest().unwrap(), Jail::strictest().unwrap()];
+        let users = jails.each_ref().map(Jail::user);
         assert!(users[0].is_none() || users[0] != users[1]);
     }
 
@@ -163,7 +198,8 @@ mod tests {
     fn a_jailed_process_dies_with_the_thread_that_started_it() {
         let mut command = Command::new("sleep");
         command.arg("1000");
-        Jail::strictest().confine(&mut command, Vec::new());
+        let jail = Jail::strictest().unwrap();
+        jail.confine(&mut command, Vec::new());
         let starter = std::thread::spawn(move || command.spawn().unwrap());
         let mut child = starter.join().unwrap();
         let status = child.wait().unwrap();

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use wire::{
-    Ended, Entry, ExecSpec, Found, Lane, ListSpec, Open, PutSpec, PutSummary, ReadSpec, Thaw,
-    ToGuest, ToHost,
+    Ended, Entry, ExecSpec, Found, Lane, ListSpec, Open, PutSpec, PutSummary, ReadSpec,
+    Termination, Thaw, ToGuest, ToHost,
 };
 
 use crate::identity::Identity;
@@ -18,6 +18,19 @@ use crate::session::{Channel, Incoming, Session, SessionError};
 
 /// Most files that one listing may return, whatever the caller asks for.
 const MAX_LISTED: usize = 1_000_000;
+
+/// Most bytes of paths in one listing: 320 bytes for each of the 100,000 files that a worker asks for.
+const MAX_LISTED_BYTES: usize = 32 * 1024 * 1024;
+
+/// Longest path: Linux's `PATH_MAX`.
+const MAX_PATH: usize = 4096;
+
+/// Longest problem that is passed on: a paragraph.
+const MAX_PROBLEM: usize = 1024;
+
+/// How long an agent may be silent about anything but a command. The longest it works without a word is to hash a file before
+/// it sends it: under emulation some 10 GiB in this time.
+const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What an agent would not or could not do.
 #[derive(Debug, thiserror::Error)]
@@ -103,17 +116,27 @@ impl AgentClient {
         let what = format!("list files in {}", spec.root);
         let mut channel = self.session.channel(&Open::List(spec.clone()))?;
         let mut files: Vec<Found> = Vec::new();
+        let mut bytes = 0;
         let limit = MAX_LISTED.min(spec.limit as usize + 1);
         loop {
             match answer(&mut channel, &what).await? {
-                ToHost::Found(more) => files.extend(more),
+                ToHost::Found(more) if more.is_empty() => {
+                    return Err(protocol(&what, "an empty list"));
+                }
+                ToHost::Found(more) => {
+                    if more.iter().any(|file| file.path.len() > MAX_PATH) {
+                        return Err(protocol(&what, "a path that no file can have"));
+                    }
+                    bytes += more.iter().map(|file| file.path.len()).sum::<usize>();
+                    files.extend(more);
+                }
                 ToHost::Done => {
                     channel.close();
                     break;
                 }
                 other => return Err(unexpected(&what, &other)),
             }
-            if files.len() > limit {
+            if files.len() > limit || bytes > MAX_LISTED_BYTES {
                 return Err(protocol(&what, "more files than asked for"));
             }
         }
@@ -201,8 +224,11 @@ impl Execution {
     pub async fn next(&mut self) -> Result<ExecEvent, AgentError> {
         match self.channel.receive().await? {
             Incoming::Data(lane, bytes) => Ok(ExecEvent::Output(lane, bytes)),
-            Incoming::Message(ToHost::Ended(ended)) => {
+            Incoming::Message(ToHost::Ended(mut ended)) => {
                 self.channel.close();
+                if let Termination::NotStarted { problem } = &mut ended.termination {
+                    *problem = printable(problem);
+                }
                 Ok(ExecEvent::Ended(ended))
             }
             Incoming::Message(ToHost::Failed(problem)) => Err(failed("run a command", &problem)),
@@ -331,7 +357,7 @@ impl Put {
     ) -> Result<(), AgentError> {
         tokio::select! {
             biased;
-            Ok(()) = sending => Ok(()),
+            Ok(()) = patiently(sending) => Ok(()),
             early = answer(&mut self.channel, &self.what) => match early {
                 Err(why) => Err(why),
                 Ok(message) => Err(unexpected(&self.what, &message)),
@@ -357,7 +383,7 @@ pub struct FileRead {
 impl FileRead {
     /// The next bytes; `None` after the last.
     pub async fn next(&mut self) -> Result<Option<Vec<u8>>, AgentError> {
-        match self.channel.receive().await? {
+        match patiently(self.channel.receive()).await? {
             Incoming::Data(Lane::Out, bytes) => {
                 let left = self.left.checked_sub(bytes.len() as u64);
                 self.left =
@@ -399,7 +425,7 @@ impl Drop for ProxyPort {
 
 /// The next message on a channel that carries no data just now.
 async fn answer(channel: &mut Channel, what: &str) -> Result<ToHost, AgentError> {
-    match channel.receive().await? {
+    match patiently(channel.receive()).await? {
         Incoming::Message(ToHost::Failed(problem)) => Err(failed(what, &problem)),
         Incoming::Message(message) => Ok(message),
         Incoming::Data(..) => Err(protocol(what, "data instead of an answer")),
@@ -407,11 +433,30 @@ async fn answer(channel: &mut Channel, what: &str) -> Result<ToHost, AgentError>
     }
 }
 
+/// Waits for the agent, but not for ever.
+async fn patiently<T>(
+    waiting: impl Future<Output = Result<T, SessionError>>,
+) -> Result<T, SessionError> {
+    let late = |_| SessionError::Ended(format!("silent for {} s", PATIENCE.as_secs()));
+    tokio::time::timeout(PATIENCE, waiting)
+        .await
+        .map_err(late)?
+}
+
 fn failed(what: &str, problem: &str) -> AgentError {
     AgentError::Failed {
         what: what.into(),
-        problem: problem.escape_debug().to_string(),
+        problem: printable(problem),
     }
+}
+
+/// A guest's sentence as it may stand in a log: short, and without control characters.
+fn printable(problem: &str) -> String {
+    problem
+        .chars()
+        .take(MAX_PROBLEM)
+        .flat_map(char::escape_debug)
+        .collect()
 }
 
 fn unexpected(what: &str, message: &ToHost) -> AgentError {

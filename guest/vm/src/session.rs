@@ -13,17 +13,18 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use wire::frame::{FIRST_GUEST_CHANNEL, VERSION, WINDOW};
+use wire::frame::{CREDIT_STEP, FIRST_GUEST_CHANNEL, VERSION, WINDOW};
 use wire::{Decoder, Frame, FrameError, Hello, Kind, Lane, Open, ToGuest, ToHost};
 
 /// Most channels at a time. A build's `npm ci` holds some 15 connections; a guest that opens hundreds means harm.
 pub const MAX_CHANNELS: usize = 256;
 
-/// Consumed bytes that are worth a credit frame: a quarter of the window, so the sender always has room for one frame.
-const CREDIT_STEP: u32 = WINDOW / 4;
+/// Most bytes of messages and data that wait to be written, over all channels. A guest may grant windows and read nothing;
+/// then the senders wait here.
+const MAX_UNWRITTEN: usize = 4 * 1024 * 1024;
 
-/// Most frames that may wait to be written when the guest makes the host add one: some megabytes. What the host says of its
-/// own accord is bounded by the windows; its refusals are not, and a guest could ask for them and read none.
+/// Most other frames that wait to be written: some megabytes. They take no window, and a guest could make the host say them
+/// (by asking for tunnels, by output whose credit it does not read) and read none.
 const MAX_UNREAD: usize = 64 * 1024;
 
 /// Why a session, or one of its channels, is of no more use.
@@ -68,8 +69,10 @@ pub struct Session {
 #[derive(Debug)]
 struct Shared {
     outgoing: mpsc::UnboundedSender<Frame>,
-    /// Frames in `outgoing`.
+    /// Frames in `outgoing` that take no window.
     unread: AtomicUsize,
+    /// Room in `outgoing` for those that do, in bytes.
+    unwritten: Semaphore,
     channels: Mutex<HashMap<u32, Entry>>,
     tunnels: Mutex<Option<mpsc::Sender<Channel>>>,
     next_id: AtomicU32,
@@ -107,6 +110,7 @@ impl Session {
         let shared = Arc::new(Shared {
             outgoing,
             unread: AtomicUsize::new(0),
+            unwritten: Semaphore::new(MAX_UNWRITTEN),
             channels: Mutex::default(),
             tunnels: Mutex::default(),
             next_id: AtomicU32::new(1),
@@ -197,7 +201,10 @@ impl Shared {
     }
 
     fn send(&self, frame: Frame) -> Result<(), SessionError> {
-        self.unread.fetch_add(1, Ordering::Relaxed);
+        if !frame.kind.uses_window() && self.unread.fetch_add(1, Ordering::Relaxed) > MAX_UNREAD {
+            self.finish(SessionError::Protocol("it reads no answers".into()));
+            return Err(self.reason());
+        }
         self.outgoing.send(frame).map_err(|_| self.reason())
     }
 
@@ -218,6 +225,7 @@ impl Shared {
         for entry in lock(&self.channels).drain() {
             entry.1.window.close();
         }
+        self.unwritten.close();
         lock(&self.tunnels).take();
     }
 
@@ -261,10 +269,6 @@ impl Shared {
         };
         if accepted {
             return Ok(());
-        }
-        if self.unread.load(Ordering::Relaxed) > MAX_UNREAD {
-            let text = "it asks for tunnels and reads no answer";
-            return Err(SessionError::Protocol(text.into()));
         }
         self.send(Frame::reset(id, "no tunnels now"))
     }
@@ -354,8 +358,11 @@ impl Sender {
     }
 
     async fn send_frame(&self, frame: Frame) -> Result<(), SessionError> {
-        let permits = self.window.acquire_many(frame.window_cost()).await;
-        permits.map_err(|_| self.shared.reason())?.forget();
+        let cost = frame.window_cost();
+        for room in [&*self.window, &self.shared.unwritten] {
+            let permits = room.acquire_many(cost).await;
+            permits.map_err(|_| self.shared.reason())?.forget();
+        }
         self.shared.send(frame)
     }
 
@@ -405,12 +412,20 @@ impl Channel {
             return Err(self.sender.shared.reason());
         };
         self.give_credit(frame.window_cost());
+        let understood = self.understand(&frame);
+        if let Err(error @ SessionError::Protocol(_)) = &understood {
+            self.sender.shared.finish(error.clone());
+        }
+        understood
+    }
+
+    fn understand(&mut self, frame: &Frame) -> Result<Incoming, SessionError> {
         match frame.kind {
             Kind::Message => Ok(Incoming::Message(frame.decode("message")?)),
-            Kind::Data => {
-                let (lane, bytes) = frame.as_data()?;
-                Ok(Incoming::Data(lane, bytes.to_vec()))
-            }
+            Kind::Data => match frame.as_data()? {
+                (_, []) => Err(SessionError::Protocol("data without a byte".into())),
+                (lane, bytes) => Ok(Incoming::Data(lane, bytes.to_vec())),
+            },
             Kind::Close => {
                 self.seen_close = true;
                 Ok(Incoming::Closed)
@@ -535,10 +550,15 @@ async fn write_frames(
     while let Some(frame) = queue.recv().await {
         bytes.clear();
         frame.encode(&mut bytes);
-        shared.unread.fetch_sub(1, Ordering::Relaxed);
         if let Err(error) = writer.write_all(&bytes).await {
             shared.finish(SessionError::Ended(error.to_string()));
             return;
+        }
+        match frame.window_cost() {
+            0 => {
+                shared.unread.fetch_sub(1, Ordering::Relaxed);
+            }
+            cost => shared.unwritten.add_permits(cost as usize),
         }
     }
 }
@@ -704,7 +724,7 @@ mod tests {
             let credit = guest.next().await;
             assert_eq!(
                 credit.as_credit().unwrap() as usize,
-                wire::frame::HEADER + wire::frame::MAX_PAYLOAD
+                wire::frame::CREDIT_STEP as usize
             );
         }
     }

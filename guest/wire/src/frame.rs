@@ -18,16 +18,21 @@ pub const VERSION: u16 = 1;
 /// Bytes before the payload.
 pub const HEADER: usize = 9;
 
-/// Longest payload: 64 KiB of bytes and the lane's tag. A frame holds the stream for about 4 ms at the 18 MB/s that a
-/// virtio-serial port takes under software emulation, so no channel waits long for another.
-pub const MAX_PAYLOAD: usize = 64 * 1024 + 1;
+/// Longest payload: a command with its whole environment. Job and environment definitions are at most 256 KiB each, as
+/// JSON, which is longer than this encoding of the same strings.
+pub const MAX_PAYLOAD: usize = 1024 * 1024;
 
-/// Most bytes of raw data in one frame.
+/// Most bytes of raw data in one frame. It holds the stream for about 4 ms at the 18 MB/s that a virtio-serial port takes
+/// under software emulation, so no channel waits long for another.
 pub const MAX_DATA: usize = 64 * 1024;
 
 /// Bytes of messages and data, headers included, that may be on the way in one direction of a channel before the receiver
 /// has to grant more: four frames, so that a sender does not stop between a frame and its credit.
-pub const WINDOW: u32 = 4 * (64 * 1024 + 1 + 9);
+pub const WINDOW: u32 = 4 * CREDIT_STEP;
+
+/// Consumed bytes that are worth a credit frame: one frame of data with its lane and header, a quarter of the window, so the
+/// sender always has room for one.
+pub const CREDIT_STEP: u32 = 64 * 1024 + 1 + 9;
 
 /// First id of the channels that the guest opens; the host's lie below.
 pub const FIRST_GUEST_CHANNEL: u32 = 1 << 31;

@@ -3,7 +3,7 @@
 //! What always holds: files come sorted, by the name of their artifact and then their path; an object is only finished when
 //! the host's own digest of the bytes is the one that the guest announced; no file is held whole in memory or on disk.
 
-use bus::objects::{Objects, ObjectsError};
+use bus::objects::{Objects, ObjectsError, Upload};
 use schemas::artifact::Artifact;
 use schemas::guest::BUILD_ROOT;
 use schemas::names::artifact_object;
@@ -11,7 +11,7 @@ use schemas::reason::Reason;
 use schemas::result::ArtifactRef;
 use schemas::{ObjectUri, Sha256Digest, Token, TreePath};
 use sha2::{Digest, Sha256};
-use vm::{AgentClient, AgentError};
+use vm::{AgentClient, AgentError, FileRead};
 use wire::{Found, ListSpec, ReadSpec};
 
 use crate::verdict::{self, Verdict};
@@ -32,6 +32,7 @@ impl From<AgentError> for CollectError {
     fn from(error: AgentError) -> Self {
         match error {
             AgentError::Session(_) => Self::Guest(error.to_string()),
+            // The agent lives, and says what stands in the way: a file that went, a name that is not UTF-8, too many files.
             AgentError::Failed { .. } => {
                 Self::Verdict(Verdict::new(Reason::ArtifactMissing, error.to_string()))
             }
@@ -129,21 +130,18 @@ async fn store(
         Some(size) if size == file.size => None,
         Some(_) | None => Some(objects.upload(&bucket, &key)),
     };
-    let mut hasher = Sha256::new();
-    while let Some(bytes) = file.next().await? {
-        hasher.update(&bytes);
-        if let Some(upload) = &mut upload {
-            upload.write(bytes.into()).await?;
+    let copied = copy(&mut file, &mut upload, &announced).await;
+    match (copied, upload) {
+        (Ok(true), Some(upload)) => upload.complete().await?,
+        (Ok(true), None) => {}
+        (Ok(false), upload) => {
+            abort(upload).await;
+            return Err(lie("another digest"));
         }
-    }
-    if Sha256Digest::from_bytes(hasher.finalize().into()) != announced {
-        if let Some(upload) = upload {
-            upload.abort().await;
+        (Err(error), upload) => {
+            abort(upload).await;
+            return Err(error);
         }
-        return Err(lie("another digest"));
-    }
-    if let Some(upload) = upload {
-        upload.complete().await?;
     }
     Ok(ArtifactRef {
         name: artifact.name.clone(),
@@ -153,4 +151,26 @@ async fn store(
         size_bytes: file.size,
         mode: format!("{:04o}", file.mode & 0o777),
     })
+}
+
+/// Reads the file to its end; whether its bytes are those that were announced.
+async fn copy(
+    file: &mut FileRead,
+    upload: &mut Option<Upload>,
+    announced: &Sha256Digest,
+) -> Result<bool, CollectError> {
+    let mut hasher = Sha256::new();
+    while let Some(bytes) = file.next().await? {
+        hasher.update(&bytes);
+        if let Some(upload) = upload {
+            upload.write(bytes.into()).await?;
+        }
+    }
+    Ok(Sha256Digest::from_bytes(hasher.finalize().into()) == *announced)
+}
+
+async fn abort(upload: Option<Upload>) {
+    if let Some(upload) = upload {
+        upload.abort().await;
+    }
 }

@@ -6,17 +6,19 @@
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
+use bus::results::Stored;
 use jiff::Timestamp;
 use schemas::digest::PrefixedDigest;
 use schemas::event::EventKind;
 use schemas::job::{Job, Source};
 use schemas::reason::Reason;
 use schemas::result::{EnvironmentUsed, SourceUsed, Start};
-use tokio::time::Instant;
+use tempfile::TempDir;
+use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::artifacts::{self, CollectError};
-use crate::build::Build;
+use crate::build::{Build, PutError};
 use crate::events::Events;
 use crate::lifecycle::{Action, Event, Lifecycle};
 use crate::log::JobLog;
@@ -29,6 +31,15 @@ use crate::verdict::Verdict;
 
 /// Between two signs of life: three fit into the 30 s after which the server gives the job to somebody else.
 const HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// How long a result is tried to be published before the build is done once more: a server restarts within it.
+const PUBLISH_FOR: bus::retry::Policy = bus::retry::Policy {
+    give_up_after: Some(Duration::from_mins(2)),
+    ..bus::retry::Policy::FOREVER
+};
+
+/// How long the last words of an attempt may take to leave.
+const FLUSH_FOR: Duration = Duration::from_secs(5);
 
 /// Before a job is tried again after the host's trouble: long enough for a server to come back.
 const RETRY_AFTER: Duration = Duration::from_secs(10);
@@ -45,7 +56,7 @@ pub struct Attempt {
     job: Option<Job>,
     record: Option<JobRecord>,
     events: Events,
-    scratch: tempfile::TempDir,
+    scratch: TempDir,
     resolved: Option<Resolved>,
     build: Option<Build>,
     log: Option<JobLog>,
@@ -53,6 +64,14 @@ pub struct Attempt {
 }
 
 impl Attempt {
+    /// A directory for the scratch files of one attempt.
+    pub fn scratch(services: &Services) -> std::io::Result<TempDir> {
+        // The state directory may have been deleted since the last job.
+        let work = services.state.work();
+        std::fs::create_dir_all(&work)?;
+        tempfile::tempdir_in(work)
+    }
+
     /// For a message that was claimed.
     pub fn new(
         services: Services,
@@ -61,18 +80,16 @@ impl Attempt {
         job: Option<Job>,
         record: Option<JobRecord>,
         gathered: Gathered,
-    ) -> std::io::Result<Self> {
-        // The state directory may have been deleted since the last job.
-        let work = services.state.work();
-        std::fs::create_dir_all(&work)?;
-        let scratch = tempfile::tempdir_in(work)?;
-        let events = Events::new(
-            &services.client,
-            &subject.tenant,
-            &subject.job_id,
-            subject.attempt,
-        );
-        Ok(Self {
+        scratch: TempDir,
+    ) -> Self {
+        let Subject {
+            tenant,
+            job_id,
+            attempt,
+            ..
+        } = &subject;
+        let events = Events::new(&services.client, tenant, job_id, *attempt);
+        Self {
             services,
             message,
             subject,
@@ -84,7 +101,7 @@ impl Attempt {
             build: None,
             log: None,
             gathered,
-        })
+        }
     }
 
     /// Brings the job to its end. `first` is what the claim found: [`Event::Done`], or a verdict.
@@ -98,27 +115,22 @@ impl Attempt {
             }
             event = tokio::select! {
                 event = self.act(action, &lifecycle) => event,
-                // The result is the last thing that is worth waiting for.
-                () = asked(&mut give_back), if action != Action::Acknowledge => return Box::pin(self.give_back()).await,
+                () = asked(&mut give_back), if may_be_cut(action) => {
+                    return Box::pin(self.give_back()).await;
+                }
             };
         }
         info!(job = %self.subject.job_id, reason = %lifecycle.verdict().reason, "finished");
     }
 
-    /// Does one thing, and keeps the message alive meanwhile.
+    /// Does one thing, and keeps the message alive meanwhile. Both are polled by this one loop; a sign of life that does not
+    /// get away holds up neither the work nor its limits.
     async fn act(&mut self, action: Action, lifecycle: &Lifecycle) -> Event {
         let message = self.message.clone();
-        let work = self.perform(action, lifecycle);
-        tokio::pin!(work);
-        let mut heartbeat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-        loop {
-            tokio::select! {
-                event = &mut work => return event,
-                _ = heartbeat.tick(), if !matches!(action, Action::Acknowledge | Action::GiveBack) => {
-                    if let Err(error) = message.ack_with(AckKind::Progress).await {
-                        warn!(%error, "no sign of life sent");
-                    }
-                }
+        tokio::select! {
+            event = self.perform(action, lifecycle) => event,
+            () = heartbeats(&message), if action != Action::Acknowledge && action != Action::GiveBack => {
+                unreachable!("a heart beats until the work is done")
             }
         }
     }
@@ -130,7 +142,7 @@ impl Attempt {
             Action::RunStep => self.run_step().await,
             Action::Collect => self.collect(lifecycle.verdict()).await,
             Action::StoreLog => self.store_log().await.into(),
-            Action::Report => self.report(lifecycle.verdict()).await.into(),
+            Action::Report => Box::pin(self.report(lifecycle.verdict())).await.into(),
             Action::Acknowledge => self.acknowledge().await.into(),
             Action::GiveBack => self.retry(lifecycle.verdict()).await.into(),
             Action::Stop => Event::Done,
@@ -203,9 +215,12 @@ impl Attempt {
         self.gathered.timing.vm_ready_at = Some(Timestamp::now());
         self.events.say(EventKind::Forked, None, None).await;
         let put = build.put_source(resolved).await;
-        let build = self.build.insert(build);
-        build.next_step = 0;
-        put
+        self.build = Some(build);
+        match put {
+            Ok(()) => Ok(()),
+            Err(PutError::Verdict(verdict)) => Err(verdict),
+            Err(PutError::Guest(why)) => Err(self.lost_verdict(&why).await),
+        }
     }
 
     async fn run_step(&mut self) -> Event {
@@ -281,9 +296,14 @@ impl Attempt {
     }
 
     async fn lose_guest(&mut self, why: &str) -> Event {
+        Event::GuestLost(self.lost_verdict(why).await)
+    }
+
+    /// Ends the VM of a guest that is gone, and says whose fault that was.
+    async fn lost_verdict(&mut self, why: &str) -> Verdict {
         match self.build.take() {
-            Some(build) => Event::GuestLost(build.lost(why).await),
-            None => Event::GuestLost(Verdict::new(Reason::GuestDied, why)),
+            Some(build) => build.lost(why).await,
+            None => Verdict::new(Reason::GuestDied, why),
         }
     }
 
@@ -312,8 +332,16 @@ impl Attempt {
             objects,
             ..
         } = &self.services;
-        let published = report::publish(client, jetstream, objects, result).await;
-        published.map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
+        let published = bus::retry::with(PUBLISH_FOR, "publish the result", || {
+            let publishing = report::publish(client, jetstream, objects, result.clone());
+            async { publishing.await.map_err(bus::retry::Failure::Transient) }
+        });
+        let stored = Box::pin(published)
+            .await
+            .map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
+        if stored == Stored::AlreadyThere {
+            return Ok(());
+        }
         self.events
             .say(EventKind::Finished, None, Some(verdict.message.clone()))
             .await;
@@ -352,8 +380,8 @@ impl Attempt {
 
     async fn nak(&self, delay: Duration) {
         let told = self.message.ack_with(AckKind::Nak(Some(delay))).await;
-        let flushed = self.services.client.flush().await;
-        if told.is_err() || flushed.is_err() {
+        let flushed = timeout(FLUSH_FOR, self.services.client.flush()).await;
+        if told.is_err() || !matches!(flushed, Ok(Ok(()))) {
             warn!(job = %self.subject.job_id, "not given back: it comes back when its time is over");
         }
     }
@@ -364,6 +392,27 @@ impl From<Result<(), Verdict>> for Event {
         match result {
             Ok(()) => Event::Done,
             Err(verdict) => Event::Ended(verdict),
+        }
+    }
+}
+
+/// Whether a worker that ends stops in the middle of this. What tells others how the job stands is brought to its end.
+fn may_be_cut(action: Action) -> bool {
+    match action {
+        Action::Resolve | Action::Fork | Action::RunStep | Action::Collect | Action::StoreLog => {
+            true
+        }
+        Action::Report | Action::Acknowledge | Action::GiveBack | Action::Stop => false,
+    }
+}
+
+/// Tells the server again and again that the job is being worked on.
+async fn heartbeats(message: &Message) {
+    let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
+    loop {
+        beat.tick().await;
+        if let Err(error) = message.ack_with(AckKind::Progress).await {
+            warn!(%error, "no sign of life sent");
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use schemas::guest::{BUILD_GID, BUILD_ROOT, BUILD_UID, HOSTNAME};
+use source::SourceError;
 use tokio::time::Instant;
 use vm::{Identity, Slot, Vm};
 use wire::{PutSpec, User};
@@ -16,6 +17,15 @@ use crate::verdict::{self, Verdict};
 
 /// What a guest that is done gets to switch itself off: nothing in it is kept.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// A tree that is not whole in the guest.
+#[derive(Debug)]
+pub enum PutError {
+    /// The job has this verdict.
+    Verdict(Verdict),
+    /// The guest is gone.
+    Guest(String),
+}
 
 /// A VM with the job's tree in it.
 pub struct Build {
@@ -41,7 +51,7 @@ impl Build {
     }
 
     /// Puts the source in: every entry but the inputs, which are there already.
-    pub async fn put_source(&self, resolved: &Resolved) -> Result<(), Verdict> {
+    pub async fn put_source(&self, resolved: &Resolved) -> Result<(), PutError> {
         let spec = PutSpec {
             root: BUILD_ROOT.into(),
             owner: User {
@@ -53,7 +63,13 @@ impl Build {
         let put = resolved
             .archive
             .put_into(self.vm.agent(), &spec, &inputs, resolved.epoch);
-        put.await.map(drop).map_err(|error| Verdict::from(&error))
+        match put.await {
+            Ok(_) => Ok(()),
+            Err(SourceError::Agent(error)) if error.is_session_end() => {
+                Err(PutError::Guest(error.to_string()))
+            }
+            Err(error) => Err(PutError::Verdict(Verdict::from(&error))),
+        }
     }
 
     /// The session with the guest's agent.

@@ -10,7 +10,7 @@ use schemas::job::{Job, peek_id};
 use schemas::names::JobSubject;
 use schemas::reason::Reason;
 use schemas::result::Timing;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use crate::attempt::Attempt;
 use crate::lifecycle::{Event, Lifecycle};
@@ -54,6 +54,13 @@ pub async fn handle(services: Services, message: Message) {
             // The next delivery, if this is lost, finds the result as well.
             if let Err(error) = message.double_ack().await {
                 warn!(%error, "not acknowledged");
+            }
+        }
+        Err(error @ (ClaimError::Delivery(_) | ClaimError::Subject(_))) => {
+            // There is nobody to answer, and it would come back for ever.
+            error!(error = %bus::telemetry::Causes(&error), "thrown away");
+            if let Err(error) = message.ack_with(AckKind::Term).await {
+                warn!(%error, "not thrown away: it comes back when its time is over");
             }
         }
         Err(error) => {
@@ -111,31 +118,35 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
             Err(error) => error.to_string(),
         };
         let verdict = Verdict::new(Reason::InvalidJob, quoted(&problem, &message.payload));
-        return refuse(services, message, &delivery, unnamed, verdict).await;
+        return refuse(services, message, &delivery, unnamed, 1, verdict).await;
     };
-    if has_result(services, &tenant, &id).await? {
-        return Ok(Claim::Answered);
-    }
     let mut record = match JobRecord::open(&services.jobs, &tenant, &id, &message.payload).await {
         Ok(record) => record,
         Err(RecordError::Conflict) => {
             let problem = format!("id: another job has {id}");
             let verdict = Verdict::new(Reason::IdConflict, quoted(&problem, &message.payload));
-            return refuse(services, message, &delivery, unnamed, verdict).await;
+            return refuse(services, message, &delivery, unnamed, 1, verdict).await;
         }
         Err(error) => return Err(error.into()),
     };
+    // Only now: another body with an id that has its result is not answered by it.
+    if has_result(services, &tenant, &id).await? {
+        return Ok(Claim::Answered);
+    }
     let job = match Job::parse(&message.payload) {
         Ok(job) => job,
         Err(error) => {
             let verdict = Verdict::new(Reason::InvalidJob, error.to_string());
-            return refuse(services, message, &delivery, id, verdict).await;
+            return refuse(services, message, &delivery, id, 1, verdict).await;
         }
     };
     if let Some(verdict) = too_late(&delivery, &job, record.attempts()) {
-        return refuse(services, message, &delivery, id, verdict).await;
+        let attempt = record.attempts().max(1);
+        return refuse(services, message, &delivery, id, attempt, verdict).await;
     }
     let before = record.attempts();
+    // A host without room for it has made no attempt.
+    let scratch = Attempt::scratch(services)?;
     let number = record.begin(&services.config.name).await?;
     info!(job = %id, %tenant, attempt = number, "claimed");
     let gathered = Gathered {
@@ -150,7 +161,8 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
         Some(job),
         Some(record),
         gathered,
-    )?;
+        scratch,
+    );
     let lifecycle = Lifecycle::new(before + 1 < MAX_ATTEMPTS);
     Ok(Claim::Attempt {
         attempt: Box::new(attempt),
@@ -165,13 +177,14 @@ async fn refuse(
     message: &Message,
     delivery: &Delivery,
     name: Token,
+    attempt: u32,
     verdict: Verdict,
 ) -> Result<Claim, ClaimError> {
     if has_result(services, &delivery.subject.tenant, &name).await? {
         return Ok(Claim::Answered);
     }
     info!(job = %name, reason = %verdict.reason, message = verdict.message, "refused");
-    let subject = subject(services, delivery, name, 1);
+    let subject = subject(services, delivery, name, attempt);
     let gathered = claimed_now(delivery);
     let attempt = Attempt::new(
         services.clone(),
@@ -180,7 +193,8 @@ async fn refuse(
         None,
         None,
         gathered,
-    )?;
+        Attempt::scratch(services)?,
+    );
     let first = Event::Ended(verdict);
     Ok(Claim::Attempt {
         attempt: Box::new(attempt),
@@ -201,9 +215,9 @@ async fn has_result(
 
 /// A job that nobody waits for any more, or that has failed its hosts often enough.
 fn too_late(delivery: &Delivery, job: &Job, attempts: u32) -> Option<Verdict> {
-    let waited = Timestamp::now()
-        .duration_since(delivery.queued_at)
-        .unsigned_abs();
+    // A clock of this host that is behind the server's does not make a job old.
+    let waited = Timestamp::now().duration_since(delivery.queued_at);
+    let waited = std::time::Duration::try_from(waited).unwrap_or_default();
     if attempts >= MAX_ATTEMPTS {
         let message = format!("{attempts} attempts failed for the hosts' own trouble");
         Some(Verdict::new(Reason::MaxAttempts, message))

@@ -148,7 +148,8 @@ impl JobLog {
 struct Live {
     chunks: mpsc::Sender<(HeaderMap, Bytes)>,
     publisher: JoinHandle<()>,
-    lost: Arc<AtomicU64>,
+    /// Chunks that the server has.
+    confirmed: Arc<AtomicU64>,
     attempt: u32,
     seq: u64,
     /// The publisher did not take a chunk in time, and has taken none since.
@@ -158,12 +159,12 @@ struct Live {
 impl Live {
     fn start(jetstream: jetstream::Context, subject: String, attempt: u32) -> Self {
         let (chunks, queue) = mpsc::channel(QUEUE);
-        let lost = Arc::new(AtomicU64::new(0));
-        let publisher = tokio::spawn(publish(jetstream, subject, queue, Arc::clone(&lost)));
+        let confirmed = Arc::new(AtomicU64::new(0));
+        let publisher = tokio::spawn(publish(jetstream, subject, queue, Arc::clone(&confirmed)));
         Self {
             chunks,
             publisher,
-            lost,
+            confirmed,
             attempt,
             seq: 0,
             stuck: false,
@@ -191,10 +192,7 @@ impl Live {
             .await;
         self.stuck = match sent {
             Ok(()) => false,
-            Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Closed(_)) => {
-                self.lost.fetch_add(1, Ordering::Relaxed);
-                true
-            }
+            Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Closed(_)) => true,
         };
     }
 
@@ -208,7 +206,7 @@ impl Live {
         {
             waiting.abort();
         }
-        self.lost.load(Ordering::Relaxed)
+        self.seq - self.confirmed.load(Ordering::Relaxed)
     }
 }
 
@@ -217,33 +215,28 @@ async fn publish(
     jetstream: jetstream::Context,
     subject: String,
     mut queue: mpsc::Receiver<(HeaderMap, Bytes)>,
-    lost: Arc<AtomicU64>,
+    confirmed: Arc<AtomicU64>,
 ) {
     let mut unconfirmed = FuturesUnordered::new();
     while let Some((headers, bytes)) = queue.recv().await {
-        match jetstream
-            .publish_with_headers(subject.clone(), headers, bytes)
-            .await
-        {
-            Ok(confirmation) => unconfirmed.push(confirmation.into_future()),
-            Err(_) => {
-                lost.fetch_add(1, Ordering::Relaxed);
-            }
+        let published = jetstream.publish_with_headers(subject.clone(), headers, bytes);
+        if let Ok(confirmation) = published.await {
+            unconfirmed.push(confirmation.into_future());
         }
         if unconfirmed.len() >= UNCONFIRMED {
-            count_loss(unconfirmed.next().await.as_ref(), &lost);
+            count(unconfirmed.next().await.as_ref(), &confirmed);
         }
     }
-    while let Some(confirmed) = unconfirmed.next().await {
-        count_loss(Some(&confirmed), &lost);
+    while let Some(done) = unconfirmed.next().await {
+        count(Some(&done), &confirmed);
     }
 }
 
 /// What a [`PublishAckFuture`] gives in the end.
 type Confirmed = <PublishAckFuture as IntoFuture>::Output;
 
-fn count_loss(confirmed: Option<&Confirmed>, lost: &AtomicU64) {
-    if let Some(Err(_)) = confirmed {
-        lost.fetch_add(1, Ordering::Relaxed);
+fn count(done: Option<&Confirmed>, confirmed: &AtomicU64) {
+    if let Some(Ok(_)) = done {
+        confirmed.fetch_add(1, Ordering::Relaxed);
     }
 }

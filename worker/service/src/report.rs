@@ -58,9 +58,13 @@ impl Gathered {
     /// Adds what one more step used.
     pub fn add_usage(&mut self, step: &wire::Usage) {
         let usage = self.usage.get_or_insert_default();
-        usage.cpu_ms += u64::try_from(step.cpu.as_millis()).unwrap_or(u64::MAX);
+        // The guest counts, so the numbers may be anything.
+        let cpu_ms = u64::try_from(step.cpu.as_millis()).unwrap_or(u64::MAX);
+        usage.cpu_ms = usage.cpu_ms.saturating_add(cpu_ms);
         usage.peak_memory_bytes = usage.peak_memory_bytes.max(step.peak_memory_bytes);
-        usage.disk_written_bytes += step.disk_written_bytes;
+        usage.disk_written_bytes = usage
+            .disk_written_bytes
+            .saturating_add(step.disk_written_bytes);
     }
 }
 
@@ -80,10 +84,12 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
     let failed = steps
         .iter()
         .find(|step| step.status != schemas::result::StepStatus::Success);
-    let (failed_step, exit_code) = match (verdict.reason.status(), failed) {
-        (Status::Success, _) => (None, Some(0)),
-        (_, Some(step)) => (Some(step.name.clone()), exit_code(step)),
-        (_, None) => (None, None),
+    let failed_step = failed.map(|step| step.name.clone());
+    let exit_code = match verdict.reason.status() {
+        Status::Success => Some(0),
+        Status::Failure | Status::Timeout | Status::Cancellation | Status::Error => {
+            failed.and_then(exit_code)
+        }
     };
     let not_run = schemas::result::Termination::NotRun;
     steps.extend(never_ran.map(|name| StepResult::new(name, not_run, std::time::Duration::ZERO)));

@@ -14,8 +14,8 @@ use bus::streams::job_consumer;
 use futures_util::StreamExt;
 use schemas::names::stream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::JoinSet;
-use tracing::{info, warn};
+use tokio::task::{JoinError, JoinSet};
+use tracing::{error, info, warn};
 
 use crate::claim;
 use crate::services::Services;
@@ -26,13 +26,20 @@ const LOOK_EVERY: Duration = Duration::from_secs(5);
 /// How long one pull waits for the job whose publish woke it: the stream may store it a moment later.
 const PULL_WAITS: Duration = Duration::from_millis(100);
 
+/// How long the worker's last words may take to leave.
+const FLUSH_FOR: Duration = Duration::from_secs(5);
+
 /// Takes jobs until `draining` turns true, then waits for those that run; `give_back` ends that wait.
 pub async fn serve(
     services: &Services,
     mut draining: watch::Receiver<bool>,
     give_back: &watch::Sender<bool>,
 ) -> anyhow::Result<()> {
-    let queue = Queue::open(services).await?;
+    let queue = tokio::select! {
+        queue = Queue::open(services) => queue?,
+        // Told to end while it waited for `bakery init`.
+        _ = draining.wait_for(|draining| *draining) => return Ok(()),
+    };
     let slots = Arc::new(Semaphore::new(services.config.slots as usize));
     let mut running = JoinSet::new();
     info!(pool = %services.config.pool, class = %services.class, slots = services.config.slots, "ready");
@@ -47,7 +54,9 @@ pub async fn serve(
             claim::handle(services, message).await;
             drop(slot);
         });
-        while running.try_join_next().is_some() {}
+        while let Some(ended) = running.try_join_next() {
+            report_panic(ended);
+        }
     }
     drain(services, running, give_back).await;
     Ok(())
@@ -155,9 +164,20 @@ async fn woken(wake: Option<&mut Subscriber>) {
     }
 }
 
+/// A job whose task panicked is a mistake of ours; its message comes back when its time is over.
+fn report_panic(ended: Result<(), JoinError>) {
+    if let Err(error) = ended {
+        error!(%error, "the task of a job panicked");
+    }
+}
+
 async fn drain(services: &Services, mut running: JoinSet<()>, give_back: &watch::Sender<bool>) {
     info!(jobs = running.len(), limit = ?services.config.drain(), "draining");
-    let all = async { while running.join_next().await.is_some() {} };
+    let all = async {
+        while let Some(ended) = running.join_next().await {
+            report_panic(ended);
+        }
+    };
     if tokio::time::timeout(services.config.drain(), all)
         .await
         .is_err()
@@ -165,7 +185,8 @@ async fn drain(services: &Services, mut running: JoinSet<()>, give_back: &watch:
         give_back.send_replace(true);
     }
     while running.join_next().await.is_some() {}
-    if let Err(error) = services.client.flush().await {
-        warn!(%error, "not everything that was said reached NATS");
+    let flushed = tokio::time::timeout(FLUSH_FOR, services.client.flush()).await;
+    if !matches!(flushed, Ok(Ok(()))) {
+        warn!("not everything that was said reached NATS");
     }
 }

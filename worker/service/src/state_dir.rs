@@ -11,6 +11,7 @@
 
 use std::fs::{File, TryLockError};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 /// Why a directory cannot be used.
@@ -44,6 +45,9 @@ impl StateDir {
     /// with it.
     pub fn open(path: &Path) -> Result<Self, StateDirError> {
         create(path)?;
+        // What is in it is other people's code and secrets of theirs: not even a VMM's user may look.
+        let private = std::fs::Permissions::from_mode(0o700);
+        std::fs::set_permissions(path, private).map_err(failed("close to others", path))?;
         let lock_path = path.join("lock");
         let lock = File::create(&lock_path).map_err(failed("create", &lock_path))?;
         match lock.try_lock() {

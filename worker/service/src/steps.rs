@@ -104,7 +104,7 @@ async fn supervise(
     let mut execution = agent.exec(spec).map_err(lost)?;
     let mut cut = None;
     let mut silent_until = Instant::now() + limits.idle;
-    let give_up_at =
+    let mut give_up_at =
         (Instant::now() + spec.timeout).min(limits.run_until) + limits.kill_grace + GUEST_MARGIN;
     loop {
         let (deadline, why) = match cut {
@@ -125,6 +125,7 @@ async fn supervise(
                     return Err(StepLost::Guest("the guest does not end the step".into()));
                 }
                 cut = why;
+                give_up_at = give_up_at.min(Instant::now() + limits.kill_grace + GUEST_MARGIN);
                 execution.terminate(limits.kill_grace).await.map_err(lost)?;
             }
         }

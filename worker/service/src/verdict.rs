@@ -134,7 +134,8 @@ impl From<&SourceError> for Verdict {
             | SourceError::Input { .. } => Reason::InvalidJob,
             SourceError::Objects { .. } | SourceError::Download { .. } => Reason::SourceUnavailable,
             SourceError::Spool(_) => Reason::HostFailed,
-            SourceError::Agent(_) => Reason::GuestDied,
+            // An agent that lives says why: the guest's disk took no more of the tree.
+            SourceError::Agent(_) => Reason::DiskFull,
         };
         Verdict::host(reason, error)
     }

@@ -249,9 +249,11 @@ impl Vm for QemuVm {
 
     async fn stop(mut self: Box<Self>, grace: Duration) -> Exit {
         // The guest may be dead already; then waiting for its process is all there is to do.
-        let asked = timeout(grace, self.agent.power_off());
-        drop(asked.await);
-        self.process.wait(grace).await
+        let until = tokio::time::Instant::now() + grace;
+        drop(tokio::time::timeout_at(until, self.agent.power_off()).await);
+        self.process
+            .wait(until.saturating_duration_since(tokio::time::Instant::now()))
+            .await
     }
 }
 

@@ -1,7 +1,7 @@
 //! One QEMU process: started in its jail, spoken to through QMP, and never outliving its value.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::process::Stdio;
@@ -36,6 +36,8 @@ pub(super) struct Process {
     console: Tail,
     negotiated: bool,
     state_in: Option<i32>,
+    /// Held for its user.
+    _jail: Jail,
 }
 
 impl Process {
@@ -58,7 +60,7 @@ impl Process {
             inherited,
             state_in,
         } = Prepared::new(config, start, slot, sockets)?;
-        let jail = Jail::strictest();
+        let jail = Jail::strictest().map_err(VmError::io("take a user for", slot.dir()))?;
         give_slot_to(jail.user(), start, slot)?;
         jail.confine(&mut command, inherited);
         command
@@ -84,6 +86,7 @@ impl Process {
             console: Tail::of(console),
             negotiated: false,
             state_in,
+            _jail: jail,
         };
         Ok((process, agent))
     }
@@ -228,7 +231,8 @@ fn pair() -> Result<(UnixStream, OwnedFd), VmError> {
     make().map_err(VmError::io("create", "a pair of sockets".as_ref()))
 }
 
-/// Lets the jail's user into the slot, and makes a bake's files its own.
+/// Gives the jail's user what it needs of the slot: a fork the directory, for its overlay; a bake no more than its two files,
+/// so that it cannot put anything else in their place.
 fn give_slot_to(user: Option<u32>, start: &Start, slot: &Slot) -> Result<(), VmError> {
     let (memory, disk) = (slot.path(MEMORY), slot.path(DISK));
     if let Memory::New = start.memory {
@@ -240,23 +244,33 @@ fn give_slot_to(user: Option<u32>, start: &Start, slot: &Slot) -> Result<(), VmE
     let give = |path: &Path| {
         std::os::unix::fs::chown(path, user, user).map_err(VmError::io("change the owner of", path))
     };
-    give(slot.dir())?;
-    match start.memory {
-        Memory::New | Memory::Own => give(&memory)?,
-        Memory::Sealed(_) => {}
-    }
-    match start.disk {
-        Disk::Own => give(&disk),
-        Disk::Overlay(_) => Ok(()),
+    match (&start.memory, &start.disk) {
+        (Memory::Sealed(_), Disk::Overlay(_)) => give(slot.dir()),
+        (Memory::New | Memory::Own, Disk::Own) => {
+            let enter = std::fs::Permissions::from_mode(0o711);
+            std::fs::set_permissions(slot.dir(), enter).map_err(VmError::io("open", slot.dir()))?;
+            give(&memory)?;
+            give(&disk)
+        }
+        (Memory::Sealed(_), Disk::Own) | (Memory::New | Memory::Own, Disk::Overlay(_)) => {
+            unreachable!("memory and disk are both a bake's or both a fork's")
+        }
     }
 }
 
-/// Takes a baked file back from the jail's user and write permission from everybody.
+/// Takes a baked file back from the jail's user and write permission from everybody. The file itself, not what its name may
+/// lead to.
 pub(super) fn make_read_only(path: &Path) -> Result<(), VmError> {
-    let own = nix::unistd::Uid::effective();
-    if own.is_root() {
-        std::os::unix::fs::chown(path, Some(0), Some(0)).map_err(VmError::io("take back", path))?;
+    let file = std::fs::File::options()
+        .read(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .open(path)
+        .map_err(VmError::io("open", path))?;
+    if nix::unistd::Uid::effective().is_root() {
+        std::os::unix::fs::fchown(&file, Some(0), Some(0))
+            .map_err(VmError::io("take back", path))?;
     }
     let read_only = std::fs::Permissions::from_mode(0o444);
-    std::fs::set_permissions(path, read_only).map_err(VmError::io("protect", path))
+    file.set_permissions(read_only)
+        .map_err(VmError::io("protect", path))
 }
