@@ -23,7 +23,8 @@ pub(crate) struct Port {
     file: Arc<File>,
     incoming: Arc<Epoll>,
     room: Arc<Epoll>,
-    writing: Arc<Mutex<()>>,
+    /// Number of the session that may write; held while a frame is written.
+    session: Arc<Mutex<u64>>,
 }
 
 impl Port {
@@ -42,7 +43,7 @@ impl Port {
             file: Arc::new(file),
             incoming,
             room,
-            writing: Arc::default(),
+            session: Arc::default(),
         })
     }
 
@@ -59,9 +60,26 @@ impl Port {
         }
     }
 
-    /// Writes all of `bytes`, one writer at a time; waits for a host that takes them.
-    pub(crate) fn write(&self, mut bytes: &[u8]) -> io::Result<()> {
-        let _turn = self.writing.lock().expect("a writer does not panic");
+    /// Begins session `number` with its first frame. From here on the threads of earlier sessions say nothing more: a restored
+    /// guest may hold one that had its last word still to say, and channel numbers begin anew with each session.
+    pub(crate) fn begin(&self, number: u64, frame: &[u8]) -> io::Result<()> {
+        let mut current = self.session.lock().expect("a writer does not panic");
+        *current = number;
+        self.write_all(frame)
+    }
+
+    /// Writes a frame of session `number`, one writer at a time; waits for a host that takes it. Says nothing if that session
+    /// is over.
+    pub(crate) fn write(&self, number: u64, frame: &[u8]) -> io::Result<()> {
+        let current = self.session.lock().expect("a writer does not panic");
+        if *current == number {
+            self.write_all(frame)
+        } else {
+            Ok(())
+        }
+    }
+
+    fn write_all(&self, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match (&*self.file).write(bytes) {
                 Ok(count) => bytes = &bytes[count..],

@@ -45,6 +45,7 @@ pub(crate) fn serve(port: &Port, reaper: &Reaper) -> io::Result<()> {
     let mut buffer = vec![0; MAX_DATA];
     let mut current = Current {
         session: None,
+        number: 0,
         decoder: Decoder::default(),
     };
     loop {
@@ -57,6 +58,8 @@ pub(crate) fn serve(port: &Port, reaper: &Reaper) -> io::Result<()> {
 /// The session that is there, if one is.
 struct Current {
     session: Option<Arc<Session>>,
+    /// Its number, from 1.
+    number: u64,
     decoder: Decoder,
 }
 
@@ -92,12 +95,16 @@ impl Current {
             session.end();
         }
         if let Ok(hello) = frame.decode::<Hello>("hello") {
-            let session = Arc::new(Session::new(port.clone()));
+            self.number += 1;
+            let session = Arc::new(Session::new(port.clone(), self.number));
             let answer = Hello {
                 version: VERSION,
                 nonce: hello.nonce,
             };
-            session.send(&Frame::value(Kind::Hello, 0, &answer));
+            let mut bytes = Vec::new();
+            Frame::value(Kind::Hello, 0, &answer).encode(&mut bytes);
+            // A port that breaks is noticed by the reader.
+            drop(port.begin(self.number, &bytes));
             self.session = Some(session);
         }
     }
@@ -107,6 +114,7 @@ impl Current {
 #[derive(Debug)]
 pub(crate) struct Session {
     port: Port,
+    number: u64,
     channels: Mutex<HashMap<u32, Arc<Line>>>,
     next_id: AtomicU32,
 }
@@ -121,9 +129,10 @@ struct Line {
 }
 
 impl Session {
-    fn new(port: Port) -> Self {
+    fn new(port: Port, number: u64) -> Self {
         Self {
             port,
+            number,
             channels: Mutex::default(),
             next_id: AtomicU32::new(FIRST_GUEST_CHANNEL),
         }
@@ -133,7 +142,7 @@ impl Session {
     fn send(&self, frame: &Frame) {
         let mut bytes = Vec::new();
         frame.encode(&mut bytes);
-        drop(self.port.write(&bytes));
+        drop(self.port.write(self.number, &bytes));
     }
 
     fn register(self: &Arc<Self>, id: u32) -> Channel {
