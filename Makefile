@@ -65,7 +65,7 @@ packages: ## See to the Debian packages that all this needs; as root it installs
 	@deploy/install-packages >&2
 
 clean-state: down ## Remove what is kept in the state directory, tools excepted.
-	rm -rf $(SOURDOUGH_STATE)/stack $(SOURDOUGH_STATE)/cases $(SOURDOUGH_STATE)/bench
+	rm -rf "$(SOURDOUGH_STATE)/stack" "$(SOURDOUGH_STATE)/cases" "$(SOURDOUGH_STATE)/bench"
 
 cargo-deny: $(filter-out cargo-deny,$(CARGO_DENY))
 

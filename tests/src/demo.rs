@@ -46,12 +46,12 @@ pub async fn run(state: &State) -> Result<ExitCode> {
     let options = stack(state, Lifetime::Owner);
     let stack = Stack::start(&options, state, &mut progress).await?;
     let outcome = build_twice(&stack, &mut progress).await;
-    progress
-        .phase("everything is stopped", stack.stop())
-        .await?;
-    let same = outcome?;
+    let stopped = progress.phase("everything is stopped", stack.stop()).await;
     eprint!("\n{}", progress.table());
     eprintln!("\nEverything is kept in {}.", state.path().display());
+    // What went wrong first is worth more than what followed from it.
+    let same = outcome?;
+    stopped?;
     Ok(if same {
         ExitCode::SUCCESS
     } else {

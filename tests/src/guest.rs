@@ -113,9 +113,26 @@ fn root(template: &Template, directory: &Path) -> Result<()> {
     let Base::Debian(debian) = &template.base;
     let suite = debian.suite.as_str();
     let packages: Vec<_> = debian.packages.iter().map(PackageName::as_str).collect();
-    let mut mmdebstrap = Command::new("mmdebstrap");
+    // Its mounts are its own: if it is killed, none of the machine's file systems stays mounted where somebody cleans up.
+    let contained = [
+        "unshare",
+        "--mount",
+        "--pid",
+        "--fork",
+        "--kill-child",
+        "--mount-proc",
+        "--",
+    ];
+    let words = if Uid::effective().is_root() {
+        [&contained[..], &["mmdebstrap"]].concat()
+    } else {
+        vec!["mmdebstrap"]
+    };
+    let mut mmdebstrap = Command::new(words[0]);
     mmdebstrap
+        .args(&words[1..])
         .current_dir(directory)
+        .env("TMPDIR", directory)
         .args([
             "--quiet",
             "--variant=minbase",

@@ -112,7 +112,9 @@ fn debian_hosts() -> Vec<String> {
         .collect();
     let addresses = texts.iter().flat_map(|text| text.split_whitespace());
     let hosts = addresses.filter_map(|word| word.split_once("://")?.1.split('/').next());
-    hosts.map(|host| without_port(host).to_owned()).collect()
+    let hosts = hosts.map(|host| without_port(host).to_owned());
+    // A `file:` source has none.
+    hosts.filter(|host| !host.is_empty()).collect()
 }
 
 fn without_port(endpoint: &str) -> &str {

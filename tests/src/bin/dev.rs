@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use e2e::launch::Lifetime;
 use e2e::state::State;
 use e2e::{bench, demo, interrupt, up, with};
+use nix::unistd::Uid;
 use tracing_subscriber::EnvFilter;
 
 /// A stack on this machine.
@@ -35,6 +36,19 @@ enum Command {
     },
 }
 
+/// `EX_UNAVAILABLE` of sysexits.h.
+const NOT_AVAILABLE: u8 = 69;
+
+impl Command {
+    /// Whether it bakes a template, whose root file system has files of many owners.
+    fn bakes(&self) -> bool {
+        match self {
+            Self::Demo | Self::Up | Self::Bench => true,
+            Self::Down | Self::With { .. } => false,
+        }
+    }
+}
+
 // The processes of a stack end with the thread that spawned them: this one, which runs this future.
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -56,6 +70,10 @@ async fn main() -> ExitCode {
 
 async fn run(command: &Command) -> Result<ExitCode> {
     let state = State::from_environment()?;
+    if command.bakes() && !Uid::effective().is_root() {
+        eprintln!("dev: baking a template needs root: run this as root, or with sudo.");
+        return Ok(ExitCode::from(NOT_AVAILABLE));
+    }
     match command {
         Command::Demo => demo::run(&state).await,
         Command::Up => up::up(demo::stack(&state, Lifetime::Detached), &state).await,

@@ -61,14 +61,17 @@ impl Record {
 
     /// Stops what still runs of it, and forgets it.
     pub async fn stop(&self, directory: &Path) -> Result<()> {
+        let mut stopped = Ok(());
         for process in &self.processes {
             let grace = if self.killed.contains(&process.name) {
                 Duration::ZERO
             } else {
                 GRACE
             };
-            process.stop(grace).await?;
+            // One that does not end is no reason to leave the others.
+            stopped = stopped.and(process.stop(grace).await);
         }
+        stopped?;
         let path = path(directory);
         fs::remove_file(&path).with_context(|| format!("remove {}", path.display()))
     }

@@ -49,8 +49,8 @@ fn endpoint(address: &str) -> Result<String> {
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
     let port = match scheme {
         "https" => 443,
-        "http" => 80,
-        _ => bail!("npm's registry is at neither http: nor https:, but {address:?}"),
+        // The way out of a guest carries tunnels only, and a client makes one for https: alone.
+        _ => bail!("npm's registry must be at an https: address, not {address:?}"),
     };
     if authority.is_empty() || authority.contains('@') {
         bail!("npm's registry needs an address with a host and without a user, not {address:?}");
@@ -73,9 +73,8 @@ mod tests {
     fn the_port_of_an_address_is_always_known() {
         for (address, expected) in [
             ("https://registry.example.com/", "registry.example.com:443"),
-            ("http://registry.example.com", "registry.example.com:80"),
             (
-                "http://registry.example.com:4873/npm/",
+                "https://registry.example.com:4873/npm/",
                 "registry.example.com:4873",
             ),
             ("https://[2001:db8::7]/npm", "[2001:db8::7]:443"),
@@ -87,6 +86,7 @@ mod tests {
     #[test]
     fn an_address_that_no_guest_may_be_given_is_refused() {
         for address in [
+            "http://registry.example.com",
             "",
             "ftp://example.com/",
             "https://",

@@ -53,18 +53,24 @@ pub(crate) async fn a_step_has_exactly_the_normalised_environment(cases: &mut Ca
 
 pub(crate) async fn a_step_has_no_network_but_its_own_loopback(cases: &mut Cases) -> Result<()> {
     let script = "ls /sys/class/net
-        refused() { ! perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(PeerAddr => shift, Timeout => 5)' $1; }
-        refused 127.0.0.1:3128 && refused 127.0.0.1:80 && refused 192.0.2.1:443 && echo refused
+        reached() { perl -MIO::Socket::INET -e 'exit !IO::Socket::INET->new(PeerAddr => shift, Timeout => 5)' $1; }
+        mkfifo ready
+        perl -MIO::Socket::INET -e '$| = 1; my $l = IO::Socket::INET->new(Listen => 1, LocalAddr => shift) or die;
+            print \"ready\\n\"; $l->accept; sleep' 127.0.0.1:4000 > ready &
+        read line < ready
+        reached 127.0.0.1:4000 && echo reached
+        ! reached 127.0.0.1:3128 && ! reached 127.0.0.1:80 && ! reached 192.0.2.1:443 && echo refused
         cat /etc/resolv.conf";
     let output = cases.output_of(script).await?;
-    ensure!(output == "lo\nrefused\n", "{output}");
+    ensure!(output == "lo\nreached\nrefused\n", "{output}");
     Ok(())
 }
 
 pub(crate) async fn two_builds_of_one_tree_start_from_the_same_bytes(
     cases: &mut Cases,
 ) -> Result<()> {
-    let script = "find / -xdev -type f -printf '%p %m %T@ %s\\n' 2>/dev/null | sort | sha256sum; cat /proc/sys/kernel/random/uuid";
+    let script = "{ find / -xdev -type f -printf '%p %m %T@ %s\\n' 2>/dev/null | sort; find /build /etc -xdev -type f -readable -exec sha256sum {} + | sort; } | sha256sum
+        cat /proc/sys/kernel/random/uuid";
     let mut digests = Vec::new();
     let mut random = Vec::new();
     for _ in 0..2 {
