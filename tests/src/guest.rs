@@ -114,15 +114,16 @@ fn root(template: &Template, directory: &Path) -> Result<()> {
     let suite = debian.suite.as_str();
     let packages: Vec<_> = debian.packages.iter().map(PackageName::as_str).collect();
     // Its mounts are its own: if it is killed, none of the machine's file systems stays mounted where somebody cleans up.
+    // A root directory that is no mount point, as in a `chroot`, cannot be made private.
+    let mounts = fs::read_to_string("/proc/self/mountinfo").context("read /proc/self/mountinfo")?;
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let private = points.any(|point| point == "/");
+    let propagation = if private { "private" } else { "unchanged" };
     let contained = [
-        "unshare",
-        "--mount",
-        "--pid",
-        "--fork",
-        "--kill-child",
-        "--mount-proc",
-        "--",
-    ];
+        &["unshare", "--mount", "--propagation", propagation][..],
+        &["--pid", "--fork", "--kill-child", "--mount-proc", "--"],
+    ]
+    .concat();
     let words = if Uid::effective().is_root() {
         [&contained[..], &["mmdebstrap"]].concat()
     } else {

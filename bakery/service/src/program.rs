@@ -77,9 +77,9 @@ impl Program {
     /// The program `name` with mounts and processes of its own, for which we must be root: whatever it mounts and starts is gone
     /// with it, however it ends. `--kill-child` passes the bakery's own end on.
     pub(crate) fn contained(name: &str) -> Self {
-        let unshare = Self::new("unshare");
-        let contained =
-            unshare.args(["--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]);
+        let contained = Self::new("unshare")
+            .args(["--mount", "--propagation", propagation()])
+            .args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
         Self {
             name: name.to_owned(),
             ..contained.arg(name)
@@ -172,6 +172,18 @@ fn check(program: &str, output: &Output) -> Result<String, ProgramError> {
         status: output.status,
         said: String::from_utf8_lossy(&said[from..]).trim().to_owned(),
     })
+}
+
+/// How the mounts of a new namespace stand to those outside: private. A root directory that is no mount point, as in a
+/// `chroot`, cannot be made private; there they stay as they are.
+fn propagation() -> &'static str {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let mut points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    if points.any(|point| point == "/") {
+        "private"
+    } else {
+        "unchanged"
+    }
 }
 
 #[cfg(test)]
