@@ -8,7 +8,7 @@
 //! | an empty network, IPC and UTS namespace | yes | no |
 //!
 //! There is no mount namespace and no cgroup here: a VMM that was taken over sees the host's files as its user may, which is
-//! why services keep theirs in directories that only they may enter.
+//! why the worker keeps its own in a directory that only it may enter.
 //!
 //! What always holds: a measure that cannot be taken is an error of the start, never left out in silence; which measures
 //! apply is [`Jail::describe`]d, so that a service can say it when it starts.
