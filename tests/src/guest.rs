@@ -110,7 +110,9 @@ impl Apt {
 /// Makes the root disk: a tar of the packages, its files in a directory, an image of that. Without root that needs the
 /// subordinate ids of `uidmap`, so that the files have owners of their own.
 fn root(template: &Template, directory: &Path) -> Result<()> {
-    let Base::Debian(debian) = &template.base;
+    let Base::Debian(debian) = &template.base else {
+        anyhow::bail!("the guest of the tests is made of Debian packages");
+    };
     let suite = debian.suite.as_str();
     let packages: Vec<_> = debian.packages.iter().map(PackageName::as_str).collect();
     // Its mounts are its own: if it is killed, none of the machine's file systems stays mounted where somebody cleans up.

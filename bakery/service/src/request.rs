@@ -9,8 +9,8 @@ use async_nats::jetstream::{self, Context};
 use bus::nats;
 use bus::objects::Objects;
 use schemas::bake::{BakeEvent, BakeEventKind, BakeRequest, BakeRequestSchema};
-use schemas::job::{ArchiveSource, Source};
 use schemas::names::{self, BakeSubject, stream};
+use schemas::source::{ArchiveSource, Source};
 use schemas::{HostClass, ObjectUri, Sha256Digest, Token, Trust};
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -94,7 +94,7 @@ async fn uploaded(
     );
     objects.put(bucket, &key, archive.into()).await?;
     Ok(ArchiveSource {
-        uri: ObjectUri::new(bucket, &key)?,
+        uri: ObjectUri::new(bucket, &key)?.into(),
         digest: digest.into(),
     })
 }
@@ -139,8 +139,10 @@ async fn publish(
         tenant: None,
         trust: None,
         environment: asked.environment.clone(),
+        definition: None,
         source: Source::Archive(source),
         key: None,
+        again: true,
     };
     let message = message.payload(serde_json::to_vec(&request)?.into());
     let context = || format!("publish the request to {subject}");

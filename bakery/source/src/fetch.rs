@@ -4,7 +4,7 @@ use std::fs::File;
 use std::path::Path;
 
 use bus::objects::{Download, Objects, ObjectsError};
-use schemas::job::ArchiveSource;
+use schemas::source::{ArchiveSource, ArchiveUri};
 use schemas::{ObjectUri, Sha256Digest, Token, names};
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,7 +26,9 @@ pub async fn fetch_archive(
     limits: &Limits,
     into: &Path,
 ) -> Result<Archive, SourceError> {
-    let uri = &source.uri;
+    let ArchiveUri::S3(uri) = &source.uri else {
+        todo!()
+    };
     check_address(uri, &objects.buckets().sources, tenant)?;
     let (stored, found) = spool(objects, uri, limits, into).await?;
     let wanted = source.digest.sha256;

@@ -5,11 +5,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::digest::Sha256Digest;
-use crate::environment::MAX_DEFINITION_BYTES;
+use crate::environment::{Environment, MAX_DEFINITION_BYTES};
 use crate::field_error::{self, FieldError};
-use crate::job::Source;
 use crate::open::Open;
 use crate::result::LogRef;
+use crate::source::Source;
 use crate::tag::schema_tag;
 use crate::token::{HostClass, Token, Trust};
 
@@ -45,11 +45,18 @@ pub struct BakeRequest {
     pub trust: Option<Trust>,
     /// The environment, by its name in the tenant's definitions.
     pub environment: Token,
+    /// The environment itself, where a job has it inline: then the tenant's definitions are not asked. Its name must be `environment`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Box<Environment>>,
     /// Where the inputs come from.
     pub source: Source,
     /// The key that the requester computed. Where given, a bake that comes to another is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Sha256Digest>,
+    /// Whether it is baked even though a bake of this key failed not long ago. Default false: what failed is left alone until its
+    /// [`BakeFailure::retry_at`].
+    #[serde(default)]
+    pub again: bool,
 }
 
 /// A source changed: bake its environment for every class that is alive.
@@ -61,6 +68,52 @@ pub struct BakeTrigger {
     pub schema: BakeTriggerSchema,
     /// Where the inputs come from.
     pub source: Source,
+    /// What the events of the bakes that it leads to are told apart by. Default: `trigger-<stream sequence>`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<Token>,
+}
+
+/// Why a key has no snapshot: the last bake of it failed. Bucket: [`crate::names::bucket::SNAPSHOTS`], key:
+/// [`crate::names::bake_failure`]. It goes when a bake of the key succeeds.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct BakeFailure {
+    /// The request that failed.
+    pub request_id: Token,
+    /// Why, in one word.
+    pub reason: String,
+    /// The same in one sentence for a person.
+    pub message: String,
+    /// The setup step that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<Token>,
+    /// The whole output of the setup, where it was stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<LogRef>,
+    /// How often in a row it failed.
+    pub failures: u32,
+    /// When it failed.
+    pub time: Timestamp,
+    /// Until when a job that needs the key is told of this failure, and no bake is tried for it.
+    pub retry_at: Timestamp,
+}
+
+/// The sources that an environment was last baked for, the newest first. Bucket: [`crate::names::bucket::SNAPSHOTS`], key:
+/// [`crate::names::recent_bakes`]. What is on it is kept; and when a definition changes, the newest is baked anew.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecentBakes {
+    /// The bakes.
+    pub bakes: Vec<RecentBake>,
+}
+
+/// One bake of an environment.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct RecentBake {
+    /// The snapshot.
+    pub key: Sha256Digest,
+    /// Where its inputs came from.
+    pub source: Source,
+    /// When it was last asked for.
+    pub asked_at: Timestamp,
 }
 
 /// What came of a bake. Events may grow: readers ignore fields and kinds that they do not know.
@@ -118,7 +171,32 @@ pub enum BakeEventKind {
 }
 
 impl BakeRequest {
-    /// Reads a body.
+    /// Reads a body, and checks an inline definition in full.
+    pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
+        let request: Self = field_error::parse(body, MAX_DEFINITION_BYTES)?;
+        let Some(definition) = &request.definition else {
+            return Ok(request);
+        };
+        if definition.name != request.environment {
+            let problem = format!("must be {}, is {}", request.environment, definition.name);
+            return Err(FieldError::new("definition.name", problem));
+        }
+        definition.check().map_err(|error| {
+            FieldError::new(format!("definition.{}", error.field), error.problem)
+        })?;
+        Ok(request)
+    }
+}
+
+impl BakeFailure {
+    /// Reads a value of the bucket.
+    pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
+        field_error::parse(body, MAX_DEFINITION_BYTES)
+    }
+}
+
+impl RecentBakes {
+    /// Reads a value of the bucket.
     pub fn parse(body: &[u8]) -> Result<Self, FieldError> {
         field_error::parse(body, MAX_DEFINITION_BYTES)
     }

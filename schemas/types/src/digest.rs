@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::text::TextError;
+use crate::text::{TextError, text_type};
 
 /// A SHA-256 digest. Displays and serialises as 64 lower-case hexadecimal digits, and is read as nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -79,6 +79,22 @@ impl JsonSchema for Sha256Digest {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"type": "string", "pattern": "^[0-9a-f]{64}$"})
     }
+}
+
+text_type!(
+    /// The full id of a git commit: 40 lower-case hexadecimal digits.
+    GitCommit, check: check_commit,
+    schema: {"type": "string", "pattern": "^[0-9a-f]{40}$"}
+);
+
+fn check_commit(text: &str) -> Result<(), TextError> {
+    let hex = |byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+    if text.len() == 40 && text.bytes().all(hex) {
+        return Ok(());
+    }
+    Err(TextError::new(format!(
+        "must be the full id of a commit, 40 lower-case hexadecimal digits, is {text:.64?}"
+    )))
 }
 
 /// Digests of one thing by algorithm, `{"sha256": "…"}`. Further algorithms may stand beside it and are not looked at.

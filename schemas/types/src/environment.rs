@@ -4,7 +4,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::field_error::{self, FieldError, all_different};
+use crate::field_error::{self, FieldError, all_different, in_range_of_list};
+use crate::https::HostPort;
 use crate::path::TreePath;
 use crate::step::{Env, Step, check_env, check_steps};
 use crate::tag::schema_tag;
@@ -61,6 +62,10 @@ pub struct Environment {
 pub struct Network {
     /// Entries of the operator's configuration, as `npm`. Default none: no way out.
     pub registries: Vec<Token>,
+    /// Hosts beside those: each must be one that the operator allows the tenant. Default none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub allow: Vec<HostPort>,
 }
 
 impl Environment {
@@ -80,6 +85,11 @@ impl Environment {
         all_different(
             registries.map(|(index, name)| (format!("network.registries[{index}]"), name.as_str())),
         )?;
+        let allow = self.network.allow.iter().enumerate();
+        all_different(
+            allow.map(|(index, host)| (format!("network.allow[{index}]"), host.as_str())),
+        )?;
+        in_range_of_list("network.allow", self.network.allow.len(), 0)?;
         check_salt(&self.salt)
     }
 }

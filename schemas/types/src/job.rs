@@ -10,12 +10,11 @@ use uuid::Uuid;
 use uuid::fmt::Hyphenated;
 
 use crate::artifact::{Artifact, check_artifacts};
-use crate::digest::Digests;
+use crate::choice::EnvironmentChoice;
 use crate::field_error::{self, FieldError, in_range, in_range_of_list};
+use crate::source::Source;
 use crate::step::{Env, MAX_STEP_TIMEOUT_S, Step, check_env, check_steps};
 use crate::tag::schema_tag;
-use crate::token::Token;
-use crate::uri::ObjectUri;
 
 /// Longest body of a job: a quarter of the default `max_payload` of a NATS server, so that its result has room to quote it.
 pub const MAX_JOB_BYTES: usize = 256 * 1024;
@@ -47,7 +46,10 @@ pub struct Job {
     /// What is built.
     pub source: Source,
     /// What it is built in.
-    pub environment: EnvironmentName,
+    pub environment: EnvironmentChoice,
+    /// What happens where the environment has no snapshot for this source.
+    #[serde(default)]
+    pub on_missing: OnMissing,
     /// The commands, in order; the first that fails ends the build.
     #[schemars(length(min = 1, max = 64))]
     pub steps: Vec<Step>,
@@ -66,30 +68,17 @@ pub struct Job {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Where the source tree comes from.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Source {
-    /// A `.tar.zst` in the source bucket.
-    Archive(ArchiveSource),
-}
-
-/// An archive, pinned by its digest.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct ArchiveSource {
-    /// Where it lies: in the configured source bucket, under `<tenant>/`.
-    pub uri: ObjectUri,
-    /// What its bytes hash to.
-    pub digest: Digests,
-}
-
-/// The environment a job runs in, by its name in the tenant's definitions.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct EnvironmentName {
-    /// The name.
-    pub name: Token,
+/// What happens to a job whose environment has no snapshot for its source.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnMissing {
+    /// A bake is requested, and the job waits for it. The default: the next job with the same inputs starts at once.
+    #[default]
+    Bake,
+    /// The setup runs in the job's own fork of the template, and is thrown away with it.
+    Cold,
+    /// The job ends with `snapshot_unavailable`.
+    Fail,
 }
 
 /// How long each phase may take, in seconds.
@@ -127,6 +116,7 @@ impl Job {
             return Err(FieldError::new("steps", "must have at least one step"));
         }
         check_steps("steps", &self.steps)?;
+        self.environment.check("environment")?;
         check_env("env", &self.env)?;
         self.timeouts.check()?;
         check_artifacts(&self.artifacts)?;

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, Schema};
 
 use crate::bake::{BakeEvent, BakeRequest, BakeTrigger};
 use crate::event::Event;
-use crate::{Environment, Job, JobResult, Template};
+use crate::{Environment, Job, JobResult, Template, Tenant, WorkerState};
 
 /// Every schema with the name of its file, without `.schema.json`.
 pub fn all() -> Vec<(&'static str, Schema)> {
@@ -13,11 +13,13 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("job", as_read::<Job>()),
         ("environment", as_read::<Environment>()),
         ("template", as_read::<Template>()),
+        ("tenant", as_read::<Tenant>()),
         ("bake-request", as_read::<BakeRequest>()),
         ("bake-trigger", as_read::<BakeTrigger>()),
         ("result", as_written::<JobResult>()),
         ("event", as_written::<Event>()),
         ("bake-event", as_written::<BakeEvent>()),
+        ("worker", as_written::<WorkerState>()),
     ]
 }
 

@@ -6,23 +6,27 @@
 //!
 //! | module | what it holds |
 //! | --- | --- |
-//! | [`job`], [`step`], [`artifact`] | the build request |
+//! | [`job`], [`source`], [`choice`], [`step`], [`artifact`] | the build request |
 //! | [`environment`], [`template`] | what a snapshot is made from |
+//! | [`tenant`] | what the operator allows a tenant |
+//! | [`worker`] | what a worker says of itself |
 //! | [`result`], [`reason`] | the one final answer |
 //! | [`event`], [`log`] | what happens meanwhile |
 //! | [`bake`] | requests to bake, and what came of them |
 //! | [`guest`] | what a build finds inside its guest |
 //! | [`names`], [`token`] | subjects, streams, buckets, keys, and the words they are made of |
-//! | [`digest`], [`path`], [`uri`], [`canonical`] | values that several messages share |
+//! | [`digest`], [`path`], [`uri`], [`https`], [`canonical`] | values that several messages share |
 
 pub mod artifact;
 pub mod bake;
 pub mod canonical;
+pub mod choice;
 pub mod digest;
 pub mod environment;
 pub mod event;
 pub mod field_error;
 pub mod guest;
+pub mod https;
 pub mod job;
 pub mod json_schema;
 pub mod log;
@@ -31,14 +35,18 @@ pub mod open;
 pub mod path;
 pub mod reason;
 pub mod result;
+pub mod source;
 pub mod step;
 mod tag;
 pub mod template;
+pub mod tenant;
 pub mod text;
 pub mod token;
 pub mod uri;
+pub mod worker;
 
-pub use digest::{Digests, Sha256Digest};
+pub use choice::EnvironmentChoice;
+pub use digest::{Digests, GitCommit, Sha256Digest};
 pub use environment::Environment;
 pub use field_error::FieldError;
 pub use job::Job;
@@ -47,7 +55,10 @@ pub use open::Open;
 pub use path::{Glob, TreePath};
 pub use reason::{Reason, Status};
 pub use result::JobResult;
+pub use source::Source;
 pub use template::Template;
+pub use tenant::Tenant;
 pub use text::TextError;
 pub use token::{EnvName, HostClass, Priority, Token, Trust};
 pub use uri::ObjectUri;
+pub use worker::WorkerState;

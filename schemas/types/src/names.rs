@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::digest::Sha256Digest;
+use crate::digest::{GitCommit, Sha256Digest};
 use crate::text::TextError;
 use crate::token::{HostClass, Priority, Token, Trust};
 
@@ -195,6 +195,41 @@ pub fn snapshot_pointer(key: &Sha256Digest) -> String {
 
 /// Key in [`bucket::SNAPSHOTS`] of a template's current snapshot key.
 pub fn template_pointer(class: &HostClass, template: &Token) -> String {
+    format!("template.{class}.{template}")
+}
+
+/// Key in [`bucket::SNAPSHOTS`] of why the last bake of a key failed: a [`crate::bake::BakeFailure`].
+pub fn bake_failure(key: &Sha256Digest) -> String {
+    format!("failed.{key}")
+}
+
+/// Key in [`bucket::SNAPSHOTS`] of what an environment was last baked for: a [`crate::bake::RecentBakes`].
+pub fn recent_bakes(
+    class: &HostClass,
+    trust: Trust,
+    tenant: &Token,
+    environment: &Token,
+) -> String {
+    format!("recent.{class}.{trust}.{tenant}.{environment}")
+}
+
+/// Key in [`bucket::SNAPSHOTS`] of the digest of the archive that was made of a commit. `options` is `plain` or `submodules`.
+pub fn git_pointer(tenant: &Token, trust: Trust, commit: &GitCommit, options: &str) -> String {
+    format!("git.{tenant}.{trust}.{commit}.{options}")
+}
+
+/// Name in the source bucket of the archive that was made of a commit.
+pub fn git_object(tenant: &Token, trust: Trust, commit: &GitCommit, options: &str) -> String {
+    format!("{tenant}/{trust}/git/{commit}/{options}.tar.zst")
+}
+
+/// Key in [`bucket::LEASES`] of the baker that makes a snapshot.
+pub fn bake_lease(key: &Sha256Digest) -> String {
+    format!("bake.{key}")
+}
+
+/// Key in [`bucket::LEASES`] of the baker that makes a template.
+pub fn template_lease(class: &HostClass, template: &Token) -> String {
     format!("template.{class}.{template}")
 }
 

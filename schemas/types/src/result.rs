@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::digest::{Digests, PrefixedDigest};
+use crate::digest::{Digests, GitCommit, PrefixedDigest, Sha256Digest};
 use crate::field_error::{self, FieldError};
 use crate::open::Open;
 use crate::path::TreePath;
@@ -167,7 +167,17 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SourceUsed {
     /// The digests that the source was found to have.
-    pub digest: Digests,
+    pub digest: SourceDigests,
+}
+
+/// The digests of a source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SourceDigests {
+    /// That of the archive: for a git source, of the canonical archive that was made of the commit.
+    pub sha256: Sha256Digest,
+    /// The commit, for a git source.
+    #[serde(default, rename = "gitCommit", skip_serializing_if = "Option::is_none")]
+    pub git_commit: Option<GitCommit>,
 }
 
 /// One file that was read out.

@@ -3,8 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::digest::Digests;
 use crate::environment::{MAX_DEFINITION_BYTES, check_salt};
 use crate::field_error::{self, FieldError, in_range};
+use crate::source::ArchiveSource;
 use crate::step::{Step, check_steps};
 use crate::tag::schema_tag;
 use crate::text::{TextError, text_type};
@@ -25,6 +27,12 @@ text_type!(
     /// The name of a Debian package: lower-case letters, digits, `+ - .`, starting with a letter or a digit.
     PackageName, check: check_package,
     schema: {"type": "string", "pattern": "^[a-z0-9][a-z0-9+.-]+$", "maxLength": 128}
+);
+
+text_type!(
+    /// A repository of an OCI registry: the registry's host, perhaps a port, and the repository's path, without a tag or digest.
+    ImageName, check: check_image,
+    schema: {"type": "string", "pattern": "^[a-z0-9.-]+(:[0-9]{1,5})?(/[a-z0-9._-]+)+$", "maxLength": 255}
 );
 
 /// Kernel, root filesystem and tools, booted once and frozen.
@@ -70,6 +78,20 @@ pub struct Template {
 pub enum Base {
     /// Debian packages, from the mirrors that the bakery's host is configured with.
     Debian(Debian),
+    /// An OCI image, from a registry that the bakery's operator allows.
+    Oci(Oci),
+    /// A root filesystem as a tar archive: `.tar`, `.tar.zst` or `.tar.gz`.
+    Archive(ArchiveSource),
+}
+
+/// An OCI image, pinned by the digest of its manifest or of an index that has one for `linux/amd64`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Oci {
+    /// The registry and the repository, without a tag: `registry.example.com/team/image`.
+    pub image: ImageName,
+    /// What the manifest's or index's bytes hash to.
+    pub digest: Digests,
 }
 
 /// A minimal Debian and the packages named.
@@ -120,14 +142,7 @@ impl Template {
 
     /// Checks what the types of the fields leave open.
     pub fn check(&self) -> Result<(), FieldError> {
-        let Base::Debian(debian) = &self.base;
-        if debian.packages.len() > MAX_PACKAGES {
-            let problem = format!(
-                "must be at most {MAX_PACKAGES} packages, is {}",
-                debian.packages.len()
-            );
-            return Err(FieldError::new("base.debian.packages", problem));
-        }
+        self.base.check()?;
         check_steps("setup", &self.setup)?;
         in_range("resources.vcpu", self.resources.vcpu.into(), 1, 64)?;
         in_range(
@@ -148,6 +163,21 @@ impl Template {
     }
 }
 
+impl Base {
+    fn check(&self) -> Result<(), FieldError> {
+        match self {
+            Self::Debian(debian) if debian.packages.len() > MAX_PACKAGES => {
+                let problem = format!(
+                    "must be at most {MAX_PACKAGES} packages, is {}",
+                    debian.packages.len()
+                );
+                Err(FieldError::new("base.debian.packages", problem))
+            }
+            Self::Debian(_) | Self::Oci(_) | Self::Archive(_) => Ok(()),
+        }
+    }
+}
+
 impl Default for Resources {
     fn default() -> Self {
         Self {
@@ -156,6 +186,32 @@ impl Default for Resources {
             disk_mib: 4096,
         }
     }
+}
+
+fn check_image(text: &str) -> Result<(), TextError> {
+    let (registry, repository) = text.split_once('/').unwrap_or((text, ""));
+    let name = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'_' | b'-')
+    };
+    let part = |part: &str| {
+        part.bytes().all(name)
+            && part.starts_with(|c: char| c.is_ascii_alphanumeric())
+            && part.ends_with(|c: char| c.is_ascii_alphanumeric())
+    };
+    let host = registry.split_once(':').map_or(registry, |(host, port)| {
+        // An empty host is no host.
+        if port.parse::<u16>().is_ok_and(|port| port > 0) {
+            host
+        } else {
+            ""
+        }
+    });
+    if text.len() > 255 || !part(host) || !repository.split('/').all(part) {
+        return Err(TextError::new(format!(
+            "must be <registry>/<repository> without a tag, is {text:?}"
+        )));
+    }
+    Ok(())
 }
 
 fn check_package(text: &str) -> Result<(), TextError> {

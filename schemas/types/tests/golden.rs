@@ -9,9 +9,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use schemas::bake::{BakeEvent, BakeRequest, BakeTrigger};
+use schemas::bake::{BakeEvent, BakeFailure, BakeRequest, BakeTrigger, RecentBakes};
 use schemas::event::Event;
-use schemas::{Environment, FieldError, Job, JobResult, Template};
+use schemas::{Environment, FieldError, Job, JobResult, Template, Tenant, WorkerState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -19,10 +19,14 @@ use serde_json::Value;
 type Rewrite = fn(&[u8]) -> Result<Value, FieldError>;
 
 /// Every kind of message, by the start of its files' names.
-const KINDS: [(&str, Rewrite); 8] = [
+const KINDS: [(&str, Rewrite); 12] = [
     ("job", |body| Job::parse(body).map(written)),
     ("environment", |body| Environment::parse(body).map(written)),
     ("template", |body| Template::parse(body).map(written)),
+    ("tenant", |body| Tenant::parse(body).map(written)),
+    ("worker", |body| WorkerState::parse(body).map(written)),
+    ("bake-failure", |body| BakeFailure::parse(body).map(written)),
+    ("recent-bakes", |body| RecentBakes::parse(body).map(written)),
     ("bake-request", |body| BakeRequest::parse(body).map(written)),
     ("bake-trigger", |body| BakeTrigger::parse(body).map(written)),
     ("bake-event", |body| BakeEvent::parse(body).map(written)),

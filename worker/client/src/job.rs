@@ -1,7 +1,8 @@
 //! The job that the command line describes.
 
 use schemas::artifact::Artifact;
-use schemas::job::{ArchiveSource, EnvironmentName, Job, JobSchema, Source, Timeouts};
+use schemas::job::{Job, JobSchema, OnMissing, Timeouts};
+use schemas::source::{ArchiveSource, Source};
 use schemas::step::{Command, Step};
 use schemas::{FieldError, Glob, ObjectUri, Sha256Digest, Token, names};
 use uuid::Uuid;
@@ -26,9 +27,8 @@ pub(crate) fn draft(submit: &Submit) -> Result<Draft, FieldError> {
         schema: JobSchema,
         id: Uuid::now_v7(),
         source: Source::Archive(nothing(submit)?),
-        environment: EnvironmentName {
-            name: submit.environment.clone(),
-        },
+        environment: submit.environment.clone().into(),
+        on_missing: OnMissing::default(),
         steps: steps(&submit.steps, submit.timeout),
         env: submit
             .env
@@ -57,7 +57,7 @@ fn nothing(submit: &Submit) -> Result<ArchiveSource, FieldError> {
     let uri = ObjectUri::new(&submit.servers.objects().buckets.sources, &key)
         .map_err(|error| FieldError::new("source.archive.uri", error.to_string()))?;
     Ok(ArchiveSource {
-        uri,
+        uri: uri.into(),
         digest: digest.into(),
     })
 }
@@ -106,7 +106,7 @@ mod tests {
         .unwrap();
         let args::Command::Submit(submit) = args.command;
         let source = ArchiveSource {
-            uri: ObjectUri::new("build-sources", "acme/x").unwrap(),
+            uri: ObjectUri::new("build-sources", "acme/x").unwrap().into(),
             digest: Sha256Digest::of(b"x").into(),
         };
         draft(&submit).map(|draft| of(draft, source))

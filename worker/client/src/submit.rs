@@ -9,7 +9,7 @@ use async_nats::jetstream;
 use bus::objects::Objects;
 use bus::retry::Policy;
 use bus::{nats, results};
-use schemas::job::ArchiveSource;
+use schemas::source::ArchiveSource;
 use schemas::{Job, JobResult, Token};
 use tokio::sync::mpsc;
 

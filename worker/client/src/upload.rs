@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use bus::objects::{Objects, Upload};
 use bytes::Bytes;
-use schemas::job::ArchiveSource;
+use schemas::source::ArchiveSource;
 use schemas::{ObjectUri, Token, names};
 use tokio::fs::File;
 use tokio::io::AsyncReadExt as _;
@@ -29,7 +29,7 @@ pub(crate) async fn upload(
     let bucket = &objects.buckets().sources;
     let key = names::source_object(tenant, &packed.digest);
     let source = ArchiveSource {
-        uri: ObjectUri::new(bucket, &key)?,
+        uri: ObjectUri::new(bucket, &key)?.into(),
         digest: packed.digest.into(),
     };
     // Another size is an object that somebody else's tool left half written.

@@ -8,11 +8,12 @@ use std::time::Duration;
 use async_nats::jetstream::{AckKind, Message};
 use bus::results::Stored;
 use jiff::Timestamp;
+use schemas::Source;
 use schemas::digest::PrefixedDigest;
 use schemas::event::EventKind;
-use schemas::job::{Job, Source};
+use schemas::job::Job;
 use schemas::reason::Reason;
-use schemas::result::{EnvironmentUsed, SourceUsed, Start};
+use schemas::result::{EnvironmentUsed, SourceDigests, SourceUsed, Start};
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -166,9 +167,14 @@ impl Attempt {
             self.scratch.path(),
         )
         .await?;
-        let Source::Archive(archive) = &self.job().source;
+        let Source::Archive(archive) = &self.job().source else {
+            todo!()
+        };
         self.gathered.source = Some(SourceUsed {
-            digest: archive.digest,
+            digest: SourceDigests {
+                sha256: archive.digest.sha256,
+                git_commit: None,
+            },
         });
         self.gathered.environment = Some(self.environment_used(&resolved));
         self.gathered.timing.source_ready_at = Some(Timestamp::now());

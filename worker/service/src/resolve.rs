@@ -7,8 +7,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use jiff::Timestamp;
+use schemas::Source;
 use schemas::environment::Environment;
-use schemas::job::{Job, Source};
+use schemas::job::Job;
 use schemas::names::environment_key;
 use schemas::reason::Reason;
 use schemas::{Token, TreePath, Trust};
@@ -49,8 +50,10 @@ pub async fn resolve(
     job: &Job,
     scratch: &Path,
 ) -> Result<Resolved, Verdict> {
-    let environment = environment(services, tenant, &job.environment.name).await?;
-    let Source::Archive(source) = &job.source;
+    let environment = environment(services, tenant, job.environment.name()).await?;
+    let Source::Archive(source) = &job.source else {
+        todo!()
+    };
     let archive = source::fetch_archive(
         &services.objects,
         source,

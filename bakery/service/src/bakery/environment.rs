@@ -1,8 +1,8 @@
 //! Environments: a guest derived from its template, with the declared inputs and no other file of the source, set up and frozen.
 
+use schemas::Source;
 use schemas::bake::{BakeEventKind, BakeRequest};
 use schemas::guest::{BUILD_ROOT, HOSTNAME};
-use schemas::job::Source;
 use schemas::step::Env;
 use schemas::{Environment, Sha256Digest, Token, TreePath, Trust};
 use source::{Archive, Limits};
@@ -76,7 +76,9 @@ impl Bakery {
         definition: Environment,
         template: Manifest,
     ) -> Result<Ingredients, BakeError> {
-        let Source::Archive(archive) = &order.request.source;
+        let Source::Archive(archive) = &order.request.source else {
+            todo!()
+        };
         let (tenant, limits) = (&order.tenant, Limits::default());
         let work = self.work();
         crate::files::make_directory(&work)?;

@@ -66,7 +66,9 @@ impl Bakery {
         let begins =
             format!("{what} is not baked yet, too old, or not from what it is made of now");
         news.tell(News::new(BakeEventKind::Started, begins)).await;
-        let Base::Debian(debian) = &definition.base;
+        let Base::Debian(debian) = &definition.base else {
+            todo!()
+        };
         let (sources, work) = (&self.config.debian_sources, plan.work.path());
         let making = root::make(debian, sources, plan.ca.as_deref(), work);
         let root = timed(news, &format!("{what}, packages installed"), making).await?;
