@@ -50,6 +50,20 @@ pub(crate) fn parse<T: DeserializeOwned>(body: &[u8], max_bytes: usize) -> Resul
     Ok(value)
 }
 
+/// Stands around the path in the error of a [`nested`] value.
+const NESTED: char = '\u{1f}';
+
+/// Reads a part of a message whose type is known only once it was looked at. The reader of the whole message puts the path of the part
+/// before the path inside it.
+pub(crate) fn nested<T: DeserializeOwned, E: serde::de::Error>(
+    part: serde_json::Value,
+) -> Result<T, E> {
+    serde_path_to_error::deserialize(part).map_err(|error| {
+        let (path, inner) = (error.path().to_string(), error.inner());
+        E::custom(format_args!("{NESTED}{path}{NESTED}{inner}"))
+    })
+}
+
 /// Whether a body is an array, which serde would take for a struct, field by field.
 pub(crate) fn is_array(body: &[u8]) -> bool {
     body.trim_ascii_start().first() == Some(&b'[')
@@ -105,6 +119,15 @@ fn explain(path: &str, error: &serde_json::Error) -> FieldError {
 
 fn explain_data(path: &str, sentence: &str) -> FieldError {
     let path = if path == "." { "" } else { path };
+    let inside = sentence.strip_prefix(NESTED);
+    if let Some((below, sentence)) = inside.and_then(|rest| rest.split_once(NESTED)) {
+        let path = if below == "." {
+            path.to_owned()
+        } else {
+            join(path, below)
+        };
+        return explain_data(&path, sentence);
+    }
     if let Some(name) = quoted_after(sentence, "missing field ") {
         return FieldError::new(join(path, name), "is missing");
     }
