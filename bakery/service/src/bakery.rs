@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bus::objects::Objects;
 use schemas::{HostClass, TextError};
-use store::{Details, KeyParts, Manifest, Store};
+use store::{Details, KeyParts, Manifest, NoProgress, Store};
 use vm::{BakeVm, Driver, Exit, HostProfile, Slot};
 
 use crate::config::Config;
@@ -77,7 +77,10 @@ impl Bakery {
         let freezing = async { Ok(vm.snapshot(frozen.path()).await?) };
         timed(news, &format!("{what}, frozen"), freezing).await?;
         // Boxed, as every use of the object store here: its client's futures are large.
-        let publishing = Box::pin(self.store.publish(frozen.path(), parts, details));
+        let publishing = Box::pin(
+            self.store
+                .publish(frozen.path(), parts, details, &NoProgress),
+        );
         let publishing = async { Ok(publishing.await?) };
         let published = timed(news, &format!("{what}, stored"), publishing).await?;
         Ok(published.manifest)

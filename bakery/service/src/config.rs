@@ -32,7 +32,6 @@
 
 mod settings;
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -40,9 +39,9 @@ use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
 use bus::telemetry::Format;
 use schemas::Token;
-use schemas::step::Env;
 use serde::Deserialize;
 use settings::Settings;
+use setup::Registries;
 use toml::Table;
 
 /// What an operator says.
@@ -71,7 +70,7 @@ pub struct Config {
     /// The apt sources that templates are made from.
     pub debian_sources: PathBuf,
     /// What the names in an environment's `network.registries` mean.
-    pub registries: BTreeMap<Token, Registry>,
+    pub registries: Registries,
 }
 
 /// How QEMU is run.
@@ -107,15 +106,6 @@ pub enum Kernel {
         /// Its folder of modules, `lib/modules/<version>`.
         modules: PathBuf,
     },
-}
-
-/// The hosts of one registry, and how its client is told about them.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Registry {
-    /// What the setup may reach.
-    pub rule: egress::Rule,
-    /// Variables for the setup steps of environments that name this registry.
-    pub env: Env,
 }
 
 /// Everything that is wrong with a configuration.
@@ -166,17 +156,6 @@ impl fmt::Display for Accelerator {
             Self::Tcg => "tcg",
             Self::Kvm => "kvm",
         })
-    }
-}
-
-/// Names of the variables only: the address of a registry may hold a password.
-impl fmt::Debug for Registry {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Registry")
-            .field("rule", &self.rule)
-            .field("env", &self.env.keys().collect::<Vec<_>>())
-            .finish()
     }
 }
 

@@ -4,13 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use schemas::{FieldError, Sha256Digest, Token};
+use setup::SetupError;
 use source::SourceError;
 use store::{Fault, StoreError};
-use vm::{AgentError, VmError};
+use vm::VmError;
 
 use crate::definitions::DefinitionsError;
 use crate::program::ProgramError;
-use crate::steps::StepFailure;
 
 /// Why nothing was published.
 #[derive(Debug, thiserror::Error)]
@@ -32,12 +32,6 @@ pub enum BakeError {
         /// The template that the environment names.
         name: Token,
     },
-    /// The environment names a registry that this bakery's operator does not allow.
-    #[error("network.registries: {name} is not in the configuration of this bakery")]
-    UnknownRegistry {
-        /// The registry.
-        name: Token,
-    },
     /// The request names another key than its parts give.
     #[error("the key of this bake is {found}, the request says {wanted}")]
     Key {
@@ -46,18 +40,9 @@ pub enum BakeError {
         /// The key of the parts.
         found: Sha256Digest,
     },
-    /// A setup step did not succeed.
+    /// The guest could not be set up.
     #[error(transparent)]
-    Step(Box<StepFailure>),
-    /// The agent inside would not, or is gone.
-    #[error("{doing}")]
-    Agent {
-        /// What was asked of the guest.
-        doing: String,
-        /// Why not.
-        #[source]
-        source: AgentError,
-    },
+    Setup(#[from] SetupError),
     /// The VMM ended by itself.
     #[error("the VMM failed: {problem}")]
     VmmDied {
@@ -112,11 +97,9 @@ impl BakeError {
             | Self::UnknownEnvironment { .. }
             | Self::UnknownTemplate { .. }
             | Self::Key { .. } => Fault::Message,
-            // For some of them the operator of this bakery must do something: time alone mends none.
-            Self::UnknownRegistry { .. }
-            | Self::Root { .. }
-            | Self::Step(_)
-            | Self::Agent { .. } => Fault::Job,
+            // The operator of this bakery must do something: time alone mends it not.
+            Self::Root { .. } => Fault::Job,
+            Self::Setup(error) => error.fault(),
             Self::Source(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Definitions(error) => error.fault(),
@@ -134,16 +117,11 @@ impl BakeError {
             Self::Request(_) => "invalid_request",
             Self::UnknownEnvironment { .. } => "unknown_environment",
             Self::UnknownTemplate { .. } => "unknown_template",
-            Self::UnknownRegistry { .. } => "unknown_registry",
             Self::Key { .. } => "key_mismatch",
             Self::Root { .. } => "root_refused",
-            Self::Step(_) => "step_failed",
-            Self::Agent { .. } => "guest_died",
+            Self::Setup(error) => of_setup(error),
             Self::VmmDied { .. } => "vmm_died",
-            Self::Source(error) => match error.fault() {
-                Fault::Job | Fault::Message => "invalid_source",
-                Fault::Host => "source_unavailable",
-            },
+            Self::Source(error) => of_source(error),
             Self::Definitions(error) => match error.fault() {
                 Fault::Job | Fault::Message => "invalid_definition",
                 Fault::Host => "host_failed",
@@ -158,10 +136,23 @@ impl BakeError {
 
     /// Whether it may only have looked like the guest's own end, and the VMM was what ended.
     pub(crate) fn is_session_end(&self) -> bool {
-        let (Self::Agent { source, .. } | Self::Source(SourceError::Agent(source))) = self else {
-            return false;
-        };
-        source.is_session_end()
+        match self {
+            Self::Setup(error) => error.is_session_end(),
+            Self::Source(SourceError::Agent(error)) => error.is_session_end(),
+            Self::Source(_)
+            | Self::Request(_)
+            | Self::UnknownEnvironment { .. }
+            | Self::UnknownTemplate { .. }
+            | Self::Key { .. }
+            | Self::VmmDied { .. }
+            | Self::Vm(_)
+            | Self::Store(_)
+            | Self::Definitions(_)
+            | Self::Program(_)
+            | Self::Kernel { .. }
+            | Self::Root { .. }
+            | Self::Disk { .. } => false,
+        }
     }
 
     /// No root filesystem can be made; `problem` says why, and what to do.
@@ -180,10 +171,23 @@ impl BakeError {
             source,
         }
     }
+}
 
-    /// For `map_err`: the guest did not do it.
-    pub(crate) fn agent(doing: impl Into<String>) -> impl FnOnce(AgentError) -> Self {
-        let doing = doing.into();
-        |source| Self::Agent { doing, source }
+/// The word for a guest that could not be set up.
+fn of_setup(error: &SetupError) -> &'static str {
+    match error {
+        SetupError::UnknownRegistry { .. } => "unknown_registry",
+        SetupError::HostNotAllowed { .. } | SetupError::Host { .. } => "host_not_allowed",
+        SetupError::Step(_) => "step_failed",
+        SetupError::Agent { .. } => "guest_died",
+        SetupError::Source(error) => of_source(error),
+    }
+}
+
+/// The word for a source that cannot be had.
+fn of_source(error: &SourceError) -> &'static str {
+    match error.fault() {
+        Fault::Job | Fault::Message => "invalid_source",
+        Fault::Host => "source_unavailable",
     }
 }

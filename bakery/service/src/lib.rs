@@ -39,9 +39,6 @@ mod program;
 pub mod request;
 mod root;
 pub mod serve;
-pub mod steps;
-mod transcript;
-mod way_out;
 
 pub use bakery::{Bakery, MakeInitramfs, host_class};
 pub use config::{Config, ConfigError};

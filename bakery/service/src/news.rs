@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use schemas::bake::BakeEventKind;
 use schemas::result::LogRef;
 use schemas::{Sha256Digest, Token};
+use setup::Happened;
 
 use crate::error::BakeError;
 
@@ -61,6 +62,42 @@ impl News {
     pub fn with_key(mut self, key: Sha256Digest) -> Self {
         self.key = Some(key);
         self
+    }
+}
+
+/// Tells on what a setup tells, as news of its bake.
+pub(crate) struct OfSetup<'a> {
+    /// What is being set up: `template node`.
+    pub(crate) what: &'a str,
+    /// Where the bake's news goes.
+    pub(crate) news: &'a dyn Reporter,
+}
+
+#[async_trait]
+impl setup::News for OfSetup<'_> {
+    async fn tell(&self, happened: Happened<'_>) {
+        let what = self.what;
+        let (step, message) = match happened {
+            // The output of a step is told once, at its end.
+            Happened::StepStarted { .. } | Happened::Output { .. } => return,
+            Happened::StepFinished { step, took } => {
+                let message = format!("{what}, setup step {step}: {}", seconds(took));
+                (Some(step.clone()), message)
+            }
+            Happened::WayOutClosed { counters } => {
+                let hosts: Vec<_> = counters.denied_hosts.iter().map(String::as_str).collect();
+                let message = format!(
+                    "{what}, way out closed: {} connections, {} refused {}",
+                    counters.allowed,
+                    counters.denied,
+                    hosts.join(" ")
+                );
+                (None, message.trim_end().to_owned())
+            }
+        };
+        let mut news = News::new(BakeEventKind::StepFinished, message);
+        news.step = step;
+        self.news.tell(news).await;
     }
 }
 

@@ -28,7 +28,7 @@ use bus::retry::{self, Failure, Policy};
 use bus::{nats, streams};
 use futures_util::StreamExt as _;
 use schemas::names::{bucket, stream};
-use store::Store;
+use store::{CacheConfig, Store};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -94,7 +94,11 @@ impl Server {
             let bucket = bucket::SNAPSHOTS;
             format!("open the bucket {bucket}: was `bakery init` run on this server?")
         })?;
-        let store = Store::open(objects.clone(), snapshots, &config.state.join("cache")).await?;
+        let cache = CacheConfig {
+            directory: config.state.join("cache"),
+            max_bytes: 20 << 30,
+        };
+        let store = Store::open(objects.clone(), snapshots, cache).await?;
         Ok(Self {
             bakery: Bakery::new(config, driver, make_initramfs, objects.clone(), store)?,
             objects,

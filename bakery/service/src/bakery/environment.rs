@@ -2,21 +2,18 @@
 
 use schemas::Source;
 use schemas::bake::{BakeEventKind, BakeRequest};
-use schemas::guest::{BUILD_ROOT, HOSTNAME};
-use schemas::step::Env;
-use schemas::{Environment, Sha256Digest, Token, TreePath, Trust};
+use schemas::guest::HOSTNAME;
+use schemas::{Environment, Sha256Digest, Tenant, Token, Trust};
+use setup::{Room, way_out};
 use source::{Archive, Limits};
-use store::{Details, KeyParts, Manifest};
-use vm::{AgentClient, Identity, SnapshotFiles};
-use wire::{PutSpec, User};
+use store::{Details, KeyParts, Manifest, NoProgress};
+use vm::{Identity, SnapshotFiles};
 
 use super::{Bakery, end};
 use crate::definitions::Definitions;
 use crate::error::BakeError;
-use crate::news::{News, Reporter, timed};
+use crate::news::{News, OfSetup, Reporter, timed};
 use crate::root::SOURCE_DATE_EPOCH;
-use crate::steps::Setup;
-use crate::way_out::{self, WayOut};
 
 /// A request, and from whom it is.
 #[derive(Debug, Clone)]
@@ -41,6 +38,7 @@ pub struct Baked {
 /// What an environment's bake works with.
 pub(super) struct Ingredients {
     pub(super) definition: Environment,
+    pub(super) tenant: Tenant,
     pub(super) template: Manifest,
     pub(super) archive: Archive,
     pub(super) parts: KeyParts,
@@ -87,6 +85,7 @@ impl Bakery {
         let parts = KeyParts::environment(tenant, order.trust, &template, &definition, inputs);
         Ok(Ingredients {
             definition,
+            tenant: Tenant::unknown(tenant.clone()),
             template,
             archive,
             parts,
@@ -101,12 +100,12 @@ impl Bakery {
     ) -> Result<Sha256Digest, BakeError> {
         let definition = &ingredients.definition;
         let what = format!("environment {}", definition.name);
-        let registries = &definition.network.registries;
-        let (policy, env) = way_out::allowed(registries, &self.config.registries)?;
+        let (network, registries) = (&definition.network, &self.config.registries);
+        let way_out = way_out(network, registries, &ingredients.tenant)?;
         let begins = format!("{what}, from template {}", definition.template);
         let begins = News::new(BakeEventKind::Started, begins);
         news.tell(begins.with_key(ingredients.parts.key())).await;
-        let fetching = Box::pin(self.store.fetch(&ingredients.template.key));
+        let fetching = Box::pin(self.store.fetch(&ingredients.template.key, &NoProgress));
         let fetching = async { Ok(fetching.await?) };
         let template = timed(news, &format!("{what}, template fetched"), fetching).await?;
         let (slot, identity) = (self.slot()?, Identity::fresh(HOSTNAME));
@@ -115,93 +114,26 @@ impl Bakery {
             Ok(self.driver.derive(&files, slot, &identity).await?)
         };
         let vm = timed(news, &format!("{what}, template started"), deriving).await?;
-        // Without a registry there is no port, and no variable that speaks of one.
-        let network = (!registries.is_empty()).then_some((policy, env));
         let epoch = ingredients.template.details.source_date_epoch;
         let room = Room {
             what: what.clone(),
             definition,
             source_date_epoch: epoch.unwrap_or(SOURCE_DATE_EPOCH),
         };
-        let set_up = room.set_up(vm.agent(), &ingredients.archive, network, news);
+        let of_setup = OfSetup { what: &what, news };
+        let set_up = room.set_up(vm.agent(), &ingredients.archive, way_out, &of_setup);
         if let Err(error) = set_up.await {
-            return Err(end(vm, error).await);
+            return Err(end(vm, error.into()).await);
         }
         let details = Details {
             packages: Vec::new(),
             source_date_epoch: Some(room.source_date_epoch),
+            gate: None,
         };
         let manifest = self
             .publish(&what, vm, ingredients.parts, details, news)
             .await?;
         Ok(manifest.key)
-    }
-}
-
-/// A guest that is being set up as an environment.
-struct Room<'a> {
-    what: String,
-    definition: &'a Environment,
-    source_date_epoch: i64,
-}
-
-impl Room<'_> {
-    async fn set_up(
-        &self,
-        agent: &AgentClient,
-        archive: &Archive,
-        network: Option<(egress::Policy, Env)>,
-        news: &dyn Reporter,
-    ) -> Result<(), BakeError> {
-        self.put_inputs(agent, archive, &self.definition.inputs)
-            .await?;
-        let Some((policy, env)) = network else {
-            return self.run(agent, &Env::new(), news).await;
-        };
-        let way_out = WayOut::open(agent, policy).await?;
-        let ran = self.run(agent, &env, news).await;
-        let counters = way_out.close().await;
-        let message = format!(
-            "{}, way out closed: {} connections, {} refused {}",
-            self.what,
-            counters.allowed,
-            counters.denied,
-            Vec::from_iter(counters.denied_hosts).join(" ")
-        );
-        let closed = News::new(BakeEventKind::StepFinished, message.trim_end());
-        news.tell(closed).await;
-        ran
-    }
-
-    async fn put_inputs(
-        &self,
-        agent: &AgentClient,
-        archive: &Archive,
-        inputs: &[TreePath],
-    ) -> Result<(), BakeError> {
-        let spec = PutSpec {
-            root: BUILD_ROOT.to_owned(),
-            owner: User::BUILD,
-        };
-        archive
-            .put_inputs(agent, &spec, inputs, self.source_date_epoch)
-            .await?;
-        Ok(())
-    }
-
-    async fn run(
-        &self,
-        agent: &AgentClient,
-        network: &Env,
-        news: &dyn Reporter,
-    ) -> Result<(), BakeError> {
-        let setup = Setup {
-            what: self.what.clone(),
-            user: User::BUILD,
-            source_date_epoch: self.source_date_epoch,
-            layers: vec![network, &self.definition.env],
-        };
-        setup.run(agent, &self.definition.setup, news).await
     }
 }
 

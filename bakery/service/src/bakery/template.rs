@@ -7,6 +7,7 @@ use schemas::bake::BakeEventKind;
 use schemas::step::Env;
 use schemas::template::Base;
 use schemas::{EnvName, Sha256Digest, Template};
+use setup::{Setup, SetupError};
 use store::{Details, KeyParts, Manifest};
 use vm::{AgentClient, BootSpec, Machine};
 use wire::User;
@@ -14,9 +15,8 @@ use wire::User;
 use super::plan::{Plan, is_current, is_fresh};
 use super::{Bakery, end};
 use crate::error::BakeError;
-use crate::news::{News, Reporter, timed};
+use crate::news::{News, OfSetup, Reporter, timed};
 use crate::root::{self, SOURCE_DATE_EPOCH};
-use crate::steps::Setup;
 
 /// What a template is booted from.
 pub(super) struct Bootable {
@@ -120,11 +120,12 @@ impl Bakery {
         let booting = async { Ok(self.driver.boot(spec, slot).await?) };
         let vm = timed(news, &format!("{what}, booted"), booting).await?;
         if let Err(error) = set_up(&what, definition, vm.agent(), news).await {
-            return Err(end(vm, error).await);
+            return Err(end(vm, error.into()).await);
         }
         let details = Details {
             packages: from.packages,
             source_date_epoch: Some(SOURCE_DATE_EPOCH),
+            gate: None,
         };
         self.publish(&what, vm, from.parts, details, news).await
     }
@@ -135,7 +136,7 @@ async fn set_up(
     definition: &Template,
     agent: &AgentClient,
     news: &dyn Reporter,
-) -> Result<(), BakeError> {
+) -> Result<(), SetupError> {
     let root = root_variables();
     let setup = Setup {
         what: what.to_owned(),
@@ -143,7 +144,8 @@ async fn set_up(
         source_date_epoch: SOURCE_DATE_EPOCH,
         layers: vec![&root],
     };
-    setup.run(agent, &definition.setup, news).await
+    let of_setup = OfSetup { what, news };
+    setup.run(agent, &definition.setup, &of_setup).await
 }
 
 /// What differs for the administrator from the user that builds.

@@ -10,7 +10,8 @@ use schemas::bake::{BakeEventKind, BakeRequest};
 use schemas::guest::BUILD_ROOT;
 use schemas::{Environment, Sha256Digest, Template, names};
 use serde_json::json;
-use store::{KEY_VERSION, KeyParts, Manifest, Store};
+use setup::SetupError;
+use store::{CacheConfig, KEY_VERSION, KeyParts, Manifest, NoProgress, Store};
 use tempfile::TempDir;
 use vm::fake::FakeDriver;
 use vm::{Driver as _, Identity, Slot, SnapshotFiles};
@@ -39,7 +40,15 @@ impl Fixture {
         let config = Arc::new(Config::load(&file, |_| None).unwrap());
         let objects = server.objects.clone();
         let cache = state.join("cache");
-        let store = Store::in_memory(objects.clone(), &cache).await.unwrap();
+        let store = Store::in_memory(
+            objects.clone(),
+            CacheConfig {
+                directory: cache,
+                max_bytes: 1 << 40,
+            },
+        )
+        .await
+        .unwrap();
         let driver = Arc::new(FakeDriver::default());
         let made: MakeInitramfs = |_, _, _| Ok(());
         Self {
@@ -114,7 +123,7 @@ impl Fixture {
 
     /// What a fork of the snapshot says to a script.
     async fn ask(&self, key: &Sha256Digest, script: &str) -> String {
-        let snapshot = self.bakery.store.fetch(key).await.unwrap();
+        let snapshot = self.bakery.store.fetch(key, &NoProgress).await.unwrap();
         let files = SnapshotFiles::open(&snapshot.dir).unwrap();
         let slot = Slot::create(self.directory.path()).unwrap();
         let identity = Identity::fresh("a");
@@ -191,7 +200,7 @@ async fn the_manifest_says_what_went_in() {
     let template = fixture.template(json!([])).await.unwrap();
     assert_eq!(template.details.packages, ["make=1"]);
     let key = fixture.environment("true").await.unwrap();
-    let snapshot = fixture.bakery.store.fetch(&key).await.unwrap();
+    let snapshot = fixture.bakery.store.fetch(&key, &NoProgress).await.unwrap();
     let parts = snapshot.manifest.parts;
     assert_eq!(parts.template_key, Some(template.key));
     assert_eq!(parts.inputs.len(), 1);
@@ -206,7 +215,7 @@ async fn a_step_that_fails_is_named_with_its_output_and_nothing_is_published() {
         .unwrap_err();
     assert_eq!(error.to_string(), "setup step deps exited with 3");
     assert_eq!(error.fault(), store::Fault::Job);
-    let BakeError::Step(failure) = error else {
+    let BakeError::Setup(SetupError::Step(failure)) = error else {
         panic!("a step failed");
     };
     assert_eq!(failure.transcript.end(), "no such package\n");

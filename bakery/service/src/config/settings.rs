@@ -1,6 +1,5 @@
 //! Reading the settings one by one, so that one mistake does not hide another.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bus::nats::{Login, NatsConfig};
@@ -8,12 +7,12 @@ use bus::objects::ObjectsConfig;
 use bus::telemetry::Format;
 use schemas::Token;
 use schemas::guest::CA_BUNDLE;
-use schemas::step::Env;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use setup::{Registries, Registry};
 use toml::{Table, Value};
 
-use super::{Config, Kernel, Qemu, Registry};
+use super::{Config, Kernel, Qemu};
 
 /// Where Debian keeps its sources since release 12, and before.
 const DEBIAN_SOURCES: [&str; 2] = [
@@ -135,19 +134,15 @@ impl Settings {
     }
 
     /// Each registry by itself, so that one mistake does not hide another.
-    fn registries(&mut self) -> BTreeMap<Token, Registry> {
-        let mut registries = BTreeMap::new();
+    fn registries(&mut self) -> Registries {
+        let mut registries = Registries::new();
         for (name, value) in self.take_or("registries", Table::new()) {
             let setting = format!("registries.{name}");
-            let fields: Option<RegistryFields> = self.read(&setting, value);
-            match (name.parse::<Token>(), fields) {
+            let registry: Option<Registry> = self.read(&setting, value);
+            match (name.parse::<Token>(), registry) {
                 (Err(problem), _) => self.problems.push(format!("{setting}: {problem}")),
-                (Ok(_), Some(fields)) if fields.hosts.is_empty() => {
-                    let problem = format!("{setting}.hosts: must name at least one");
-                    self.problems.push(problem);
-                }
-                (Ok(name), Some(fields)) => {
-                    registries.insert(name, fields.into());
+                (Ok(name), Some(registry)) => {
+                    registries.insert(name, registry);
                 }
                 (Ok(_), None) => {}
             }
@@ -174,28 +169,6 @@ struct KernelFields {
 #[serde(deny_unknown_fields)]
 struct DebianFields {
     sources: Option<PathBuf>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RegistryFields {
-    hosts: Vec<egress::Endpoint>,
-    #[serde(default)]
-    networks: Vec<ipnet::IpNet>,
-    #[serde(default)]
-    env: Env,
-}
-
-impl From<RegistryFields> for Registry {
-    fn from(fields: RegistryFields) -> Self {
-        Self {
-            rule: egress::Rule {
-                hosts: fields.hosts,
-                networks: fields.networks,
-            },
-            env: fields.env,
-        }
-    }
 }
 
 fn with_variables(nats: NatsConfig, variable: impl Fn(&str) -> Option<String>) -> NatsConfig {

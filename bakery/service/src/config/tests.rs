@@ -44,7 +44,7 @@ fn all_mistakes_are_reported_together() {
             "replicas",
             "qemu",
             "kernel",
-            "registries.npm.hosts",
+            "registries.npm",
             "registries.pypi",
             "speed"
         ]

@@ -9,6 +9,7 @@ use schemas::bake::{BakeEventKind, BakeRequest};
 use schemas::names::{self, BakeSubject};
 use schemas::result::LogRef;
 use schemas::{FieldError, ObjectUri, Sha256Digest};
+use setup::{SetupError, Transcript};
 use store::Fault;
 use tracing::{error, info, warn};
 
@@ -17,7 +18,6 @@ use crate::bakery::{Baked, Order};
 use crate::error::BakeError;
 use crate::events::Events;
 use crate::news::{News, Reporter};
-use crate::transcript::Transcript;
 
 /// 10 s: a server that is started again is back by then.
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
@@ -108,7 +108,7 @@ async fn failed(
         Outcome::Settled => {
             warn!(%tenant, %environment, reason, error = sentence, "bake failed");
             let mut news = News::new(BakeEventKind::Failed, sentence);
-            if let BakeError::Step(failure) = error {
+            if let BakeError::Setup(SetupError::Step(failure)) = error {
                 news.step = Some(failure.step.clone());
                 news.output = Some(failure.transcript.end());
                 news.log = stored(server, order, tries, failure.transcript).await;

@@ -1,17 +1,16 @@
-//! Setup steps, one after the other, in a guest that will be frozen.
+//! Setup steps, one after the other, in a guest.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use schemas::bake::BakeEventKind;
 use schemas::step::{Command, Env, Step};
 use schemas::{Token, guest};
 use tracing::info;
 use vm::{AgentClient, ExecEvent};
 use wire::{Ended, ExecSpec, Termination, User};
 
-use crate::error::BakeError;
-use crate::news::{News, Reporter, seconds};
+use crate::error::SetupError;
+use crate::news::{Happened, News};
 use crate::transcript::Transcript;
 
 /// 10 s between SIGTERM and SIGKILL for a step past its time.
@@ -23,50 +22,52 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 pub struct StepFailure {
     /// Which.
     pub step: Token,
-    /// What became of it, as a predicate.
+    /// How it ended.
+    pub termination: Termination,
+    /// The same as a predicate.
     pub problem: String,
     /// The output of the setup so far.
-    pub(crate) transcript: Transcript,
+    pub transcript: Transcript,
 }
 
 /// Who runs the steps, and with which variables.
-pub(crate) struct Setup<'a> {
+#[derive(Debug, Clone)]
+pub struct Setup<'a> {
     /// In messages: `template node`.
-    pub(crate) what: String,
+    pub what: String,
     /// The user.
-    pub(crate) user: User,
+    pub user: User,
     /// In seconds since the Unix epoch.
-    pub(crate) source_date_epoch: i64,
+    pub source_date_epoch: i64,
     /// Variables for every step; a later layer wins.
-    pub(crate) layers: Vec<&'a Env>,
+    pub layers: Vec<&'a Env>,
 }
 
 impl Setup<'_> {
     /// Runs `steps` until one fails.
-    pub(crate) async fn run(
+    pub async fn run(
         &self,
         agent: &AgentClient,
         steps: &[Step],
-        news: &dyn Reporter,
-    ) -> Result<(), BakeError> {
+        news: &dyn News,
+    ) -> Result<(), SetupError> {
         let mut transcript = Transcript::default();
         for step in steps {
             let begun = Instant::now();
             transcript.begin();
-            let ended = self.step(agent, step, &mut transcript).await?;
+            news.tell(Happened::StepStarted { step: &step.name }).await;
+            let ended = self.step(agent, step, &mut transcript, news).await?;
             if let Some(problem) = problem(&ended.termination, step) {
-                return Err(BakeError::Step(Box::new(StepFailure {
+                return Err(SetupError::Step(Box::new(StepFailure {
                     step: step.name.clone(),
+                    termination: ended.termination,
                     problem,
                     transcript,
                 })));
             }
-            let took = begun.elapsed();
-            info!(what = self.what, step = %step.name, ?took, "setup step done");
-            let message = format!("{}, setup step {}: {}", self.what, step.name, seconds(took));
-            let mut done = News::new(BakeEventKind::StepFinished, message);
-            done.step = Some(step.name.clone());
-            news.tell(done).await;
+            let (step, took) = (&step.name, begun.elapsed());
+            info!(what = self.what, %step, ?took, "setup step done");
+            news.tell(Happened::StepFinished { step, took }).await;
         }
         Ok(())
     }
@@ -76,12 +77,21 @@ impl Setup<'_> {
         agent: &AgentClient,
         step: &Step,
         transcript: &mut Transcript,
-    ) -> Result<Ended, BakeError> {
-        let failed = || BakeError::agent(format!("run setup step {}", step.name));
+        news: &dyn News,
+    ) -> Result<Ended, SetupError> {
+        let failed = || SetupError::agent(format!("run setup step {}", step.name));
         let mut execution = agent.exec(&self.spec(step)).map_err(failed())?;
         loop {
             match execution.next().await.map_err(failed())? {
-                ExecEvent::Output(_, bytes) => transcript.write(&bytes),
+                ExecEvent::Output(lane, bytes) => {
+                    transcript.write(&bytes);
+                    let output = Happened::Output {
+                        step: &step.name,
+                        lane,
+                        bytes: &bytes,
+                    };
+                    news.tell(output).await;
+                }
                 ExecEvent::Ended(ended) => return Ok(ended),
             }
         }

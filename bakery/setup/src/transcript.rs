@@ -1,4 +1,4 @@
-//! The output of a bake's setup steps: whole up to a limit for the log, and its end for the event.
+//! The output of setup steps: whole up to a limit for the log, and its end for the event.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ const END_BYTES: usize = 16 << 10;
 
 /// What was written so far.
 #[derive(Debug, Default)]
-pub(crate) struct Transcript {
+pub struct Transcript {
     whole: Vec<u8>,
     end: VecDeque<u8>,
     truncated: bool,
@@ -18,7 +18,7 @@ pub(crate) struct Transcript {
 
 impl Transcript {
     /// Adds what a step wrote.
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         let room = LOG_BYTES - self.whole.len();
         self.truncated |= bytes.len() > room;
         self.whole
@@ -29,18 +29,18 @@ impl Transcript {
     }
 
     /// Begins the output of another step: the end is that of one step only.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         self.end.clear();
     }
 
     /// The end of the current step's output, invalid UTF-8 replaced.
-    pub(crate) fn end(&self) -> String {
+    pub fn end(&self) -> String {
         let bytes: Vec<u8> = self.end.iter().copied().collect();
         String::from_utf8_lossy(&bytes).into_owned()
     }
 
     /// All output up to the limit, and whether there was more.
-    pub(crate) fn into_whole(self) -> (Vec<u8>, bool) {
+    pub fn into_whole(self) -> (Vec<u8>, bool) {
         (self.whole, self.truncated)
     }
 }
