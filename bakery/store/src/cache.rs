@@ -23,6 +23,16 @@ use crate::error::StoreError;
 /// 24 h: no download takes as long, so a partial directory of that age has lost its process.
 const ABANDONED: Duration = Duration::from_hours(24);
 
+/// Where snapshots lie on this machine, and how much room they may take.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheConfig {
+    /// The directory, made if absent; several processes may share it.
+    pub directory: PathBuf,
+    /// Blocks on the disk, in bytes, that snapshots and downloads may take together. A snapshot that is larger by itself is
+    /// fetched all the same, once everything unused has left.
+    pub max_bytes: u64,
+}
+
 /// The directory that holds snapshots.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {

@@ -20,6 +20,7 @@ use crate::Store;
 use crate::error::StoreError;
 use crate::manifest::{MANIFEST_FILE, Manifest, StoredFile};
 use crate::objects;
+use crate::progress::Progress;
 use crate::unpack::{UnpackError, unpack};
 
 /// 2: memory and disk, the two large files of a snapshot, at the same time.
@@ -60,7 +61,11 @@ impl Store {
     /// The snapshot that `key` leads to, on this machine's disk: from the cache, else from the object store.
     ///
     /// What is downloaded is verified before it is visible; what is damaged in the cache is downloaded again. Calls for one snapshot within a process share one download.
-    pub async fn fetch(&self, key: &Sha256Digest) -> Result<Snapshot, StoreError> {
+    pub async fn fetch(
+        &self,
+        key: &Sha256Digest,
+        _progress: &dyn Progress,
+    ) -> Result<Snapshot, StoreError> {
         let digest = self.find(key).await?;
         let digest = digest.ok_or(StoreError::NotFound { key: *key })?;
         let lock = self.fetching.lock_for(digest);

@@ -14,6 +14,7 @@
 //! compare-and-set, so nothing half-published is ever visible; nothing downloaded is visible before it is verified.
 
 mod cache;
+mod collect;
 mod digesting;
 mod error;
 mod fault;
@@ -25,10 +26,10 @@ mod memory;
 mod objects;
 mod pack;
 mod pointers;
+mod progress;
 mod publish;
 mod unpack;
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_nats::jetstream::kv;
@@ -39,12 +40,15 @@ use crate::cache::Cache;
 use crate::fetch::Fetching;
 use crate::pointers::{KvPointers, Pointers};
 
+pub use cache::CacheConfig;
+pub use collect::{Collected, Collection, Gone};
 pub use error::StoreError;
 pub use fault::Fault;
 pub use fetch::Snapshot;
 pub use key::{KEY_VERSION, KeyParts};
-pub use manifest::{Details, MANIFEST_SCHEMA, Manifest, StoredFile};
+pub use manifest::{Details, ForkReport, GateReport, MANIFEST_SCHEMA, Manifest, StoredFile};
 pub use pointers::PointerError;
+pub use progress::{Direction, NoProgress, Progress, Transfer};
 pub use publish::Published;
 
 /// Snapshots, published and fetched. Clones share the cache and its downloads.
@@ -62,14 +66,14 @@ impl Store {
     pub async fn open(
         objects: Objects,
         snapshots: kv::Store,
-        cache: &Path,
+        cache: CacheConfig,
     ) -> Result<Self, StoreError> {
         Self::with_pointers(objects, Arc::new(KvPointers(snapshots)), cache).await
     }
 
     /// A store whose pointers are in memory, and go with it and its clones.
     #[cfg(feature = "testing")]
-    pub async fn in_memory(objects: Objects, cache: &Path) -> Result<Self, StoreError> {
+    pub async fn in_memory(objects: Objects, cache: CacheConfig) -> Result<Self, StoreError> {
         let pointers = Arc::new(memory::MemoryPointers::default());
         Self::with_pointers(objects, pointers, cache).await
     }
@@ -77,10 +81,9 @@ impl Store {
     async fn with_pointers(
         objects: Objects,
         pointers: Arc<dyn Pointers>,
-        cache: &Path,
+        cache: CacheConfig,
     ) -> Result<Self, StoreError> {
-        let root = cache.to_owned();
-        let cache = tokio::task::spawn_blocking(move || Cache::open(&root))
+        let cache = tokio::task::spawn_blocking(move || Cache::open(&cache.directory))
             .await
             .expect("opening a cache neither panics nor is it cancelled")?;
         Ok(Self {

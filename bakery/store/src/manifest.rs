@@ -44,6 +44,39 @@ pub struct Details {
     /// The time that the root filesystem's files were clamped to, in seconds since the Unix epoch.
     #[serde(default)]
     pub source_date_epoch: Option<i64>,
+    /// What was found when it was forked before it was published; none if it was not.
+    #[serde(default)]
+    pub gate: Option<GateReport>,
+}
+
+/// What the throw-away forks of a snapshot showed before it was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateReport {
+    /// When it was done.
+    pub checked_at: Timestamp,
+    /// The forks, in the order in which they were made.
+    pub forks: Vec<ForkReport>,
+    /// Whether the forks' random bytes differ.
+    pub entropy_differs: bool,
+    /// Whether the forks' random UUIDs differ.
+    pub uuid_differs: bool,
+    /// Whether the forks' disks had the same content.
+    pub disks_agree: bool,
+    /// How many canaries were searched for in memory and disk; none was found.
+    pub canaries: u32,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
+}
+
+/// What one throw-away fork showed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkReport {
+    /// From the fork to the agent's first answer, in milliseconds.
+    pub answered_ms: u64,
+    /// The guest's clock less the host's, in milliseconds.
+    pub clock_skew_ms: i64,
+    /// Digest over the disk's content as the guest sees it.
+    pub disk_digest: Sha256Digest,
 }
 
 /// One file of a snapshot and the object that holds it.

@@ -17,6 +17,7 @@ use crate::key::KeyParts;
 use crate::manifest::{Details, Manifest, StoredFile, check_name};
 use crate::objects;
 use crate::pack::pack;
+use crate::progress::Progress;
 
 /// 2: memory and disk, the two large files of a snapshot, at the same time.
 const PARALLEL: usize = 2;
@@ -30,6 +31,12 @@ pub struct Published {
     pub manifest: Manifest,
     /// How many bytes had to be sent, compressed.
     pub uploaded_bytes: u64,
+    /// The snapshot's size in the object store: its chunks, compressed, and the manifest.
+    pub stored_bytes: u64,
+    /// How many chunks it has that are not zero.
+    pub chunks: u64,
+    /// How many of them had to be sent.
+    pub chunks_uploaded: u64,
     /// Whether it is the one given to [`Store::publish`]. `false`: another bakery published this key in the meantime;
     /// its snapshot is as good, and it stands.
     pub won: bool,
@@ -45,6 +52,7 @@ impl Store {
         dir: &Path,
         parts: KeyParts,
         details: Details,
+        _progress: &dyn Progress,
     ) -> Result<Published, StoreError> {
         let failed = || StoreError::pointers("publish a snapshot");
         let name = names::snapshot_pointer(&parts.key());
@@ -62,6 +70,9 @@ impl Store {
             digest,
             manifest,
             uploaded_bytes,
+            stored_bytes: 0,
+            chunks: 0,
+            chunks_uploaded: 0,
             won: true,
         })
     }
@@ -104,6 +115,9 @@ impl Store {
             digest,
             manifest,
             uploaded_bytes,
+            stored_bytes: 0,
+            chunks: 0,
+            chunks_uploaded: 0,
             won: false,
         })
     }

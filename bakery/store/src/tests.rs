@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use bus::testing::S3Server;
 use bytes::Bytes;
@@ -32,9 +33,16 @@ impl Fixture {
     async fn store(&self, machine: &str) -> Store {
         let cache = self.directory.path().join(machine);
         let objects = self.server.objects.clone();
-        Store::with_pointers(objects, self.pointers.clone(), &cache)
-            .await
-            .unwrap()
+        Store::with_pointers(
+            objects,
+            self.pointers.clone(),
+            CacheConfig {
+                directory: cache,
+                max_bytes: 1 << 40,
+            },
+        )
+        .await
+        .unwrap()
     }
 
     /// A directory with a sparse memory file, a state and a disk.
@@ -70,11 +78,12 @@ async fn a_snapshot_that_was_published_is_fetched_on_another_machine() {
     let details = Details {
         packages: vec!["make=4.3-4.1".to_owned()],
         source_date_epoch: Some(1_700_000_000),
+        gate: None,
     };
     let published = fixture
         .store("bakery")
         .await
-        .publish(&baked, parts(), details.clone())
+        .publish(&baked, parts(), details.clone(), &NoProgress)
         .await
         .unwrap();
     assert!(published.won);
@@ -83,7 +92,7 @@ async fn a_snapshot_that_was_published_is_fetched_on_another_machine() {
         worker.find(&parts().key()).await.unwrap(),
         Some(published.digest)
     );
-    let snapshot = worker.fetch(&parts().key()).await.unwrap();
+    let snapshot = worker.fetch(&parts().key(), &NoProgress).await.unwrap();
     assert_eq!(snapshot.manifest, published.manifest);
     assert_eq!(snapshot.manifest.details, details);
     for name in ["memory", "state", "disk"] {
@@ -102,19 +111,22 @@ async fn the_second_fetch_comes_from_the_cache() {
     let store = fixture.store("worker").await;
     let baked = fixture.baked(b"memory");
     let published = store
-        .publish(&baked, parts(), Details::default())
+        .publish(&baked, parts(), Details::default(), &NoProgress)
         .await
         .unwrap();
-    let first = store.fetch(&parts().key()).await.unwrap();
+    let first = store.fetch(&parts().key(), &NoProgress).await.unwrap();
     fixture
         .put_object(&object_of(&published, "memory"), b"damage")
         .await;
-    assert_eq!(store.fetch(&parts().key()).await.unwrap(), first);
+    assert_eq!(
+        store.fetch(&parts().key(), &NoProgress).await.unwrap(),
+        first
+    );
     assert_eq!(
         fixture
             .store("worker")
             .await
-            .fetch(&parts().key())
+            .fetch(&parts().key(), &NoProgress)
             .await
             .unwrap(),
         first
@@ -126,13 +138,23 @@ async fn what_is_stored_already_is_not_sent_again() {
     let fixture = Fixture::start().await;
     let store = fixture.store("bakery").await;
     let first = store
-        .publish(&fixture.baked(b"memory"), parts(), Details::default())
+        .publish(
+            &fixture.baked(b"memory"),
+            parts(),
+            Details::default(),
+            &NoProgress,
+        )
         .await
         .unwrap();
     let mut other = parts();
     other.salt = "b".to_owned();
     let second = store
-        .publish(&fixture.baked(b"another"), other, Details::default())
+        .publish(
+            &fixture.baked(b"another"),
+            other,
+            Details::default(),
+            &NoProgress,
+        )
         .await
         .unwrap();
     let of = |published: &Published| -> u64 {
@@ -162,7 +184,7 @@ async fn a_key_that_nobody_published_is_not_found() {
     let store = fixture.store("worker").await;
     let key = parts().key();
     assert_eq!(store.find(&key).await.unwrap(), None);
-    let error = store.fetch(&key).await.unwrap_err();
+    let error = store.fetch(&key, &NoProgress).await.unwrap_err();
     assert_eq!(error.to_string(), format!("no snapshot has the key {key}"));
     assert_eq!(error.fault(), Fault::Host);
 }
@@ -172,7 +194,12 @@ async fn a_damaged_object_is_refused_and_nothing_of_it_is_left() {
     let fixture = Fixture::start().await;
     let store = fixture.store("bakery").await;
     let published = store
-        .publish(&fixture.baked(b"memory"), parts(), Details::default())
+        .publish(
+            &fixture.baked(b"memory"),
+            parts(),
+            Details::default(),
+            &NoProgress,
+        )
         .await
         .unwrap();
     let other = zstd::encode_all(b"yromem".as_slice(), 3).unwrap();
@@ -180,7 +207,7 @@ async fn a_damaged_object_is_refused_and_nothing_of_it_is_left() {
         .put_object(&object_of(&published, "memory"), &other)
         .await;
     let worker = fixture.store("worker").await;
-    let error = worker.fetch(&parts().key()).await.unwrap_err();
+    let error = worker.fetch(&parts().key(), &NoProgress).await.unwrap_err();
     let digest = published.digest;
     assert_eq!(
         error.to_string(),
@@ -197,13 +224,22 @@ async fn a_damaged_manifest_is_refused() {
     let fixture = Fixture::start().await;
     let store = fixture.store("bakery").await;
     let published = store
-        .publish(&fixture.baked(b"memory"), parts(), Details::default())
+        .publish(
+            &fixture.baked(b"memory"),
+            parts(),
+            Details::default(),
+            &NoProgress,
+        )
         .await
         .unwrap();
     let digest = published.digest;
     fixture.put_object(&digest, b"{}").await;
     assert_eq!(
-        store.fetch(&parts().key()).await.unwrap_err().to_string(),
+        store
+            .fetch(&parts().key(), &NoProgress)
+            .await
+            .unwrap_err()
+            .to_string(),
         format!("snapshot {digest}: its manifest does not have its own digest")
     );
     let key = parts().key();
@@ -214,7 +250,11 @@ async fn a_damaged_manifest_is_refused() {
         .set(&names::snapshot_pointer(&key), not_a_manifest)
         .await
         .unwrap();
-    let error = store.fetch(&key).await.unwrap_err().to_string();
+    let error = store
+        .fetch(&key, &NoProgress)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(
         error.contains("its manifest is no manifest: missing field"),
         "{error}"
@@ -233,7 +273,11 @@ async fn an_object_that_is_gone_is_named() {
         .await
         .unwrap();
     assert_eq!(
-        store.fetch(&key).await.unwrap_err().to_string(),
+        store
+            .fetch(&key, &NoProgress)
+            .await
+            .unwrap_err()
+            .to_string(),
         format!("snapshot {digest}: its manifest is not in the object store")
     );
 }
@@ -243,12 +287,17 @@ async fn fetches_of_one_snapshot_at_once_end_in_one_directory() {
     let fixture = Fixture::start().await;
     let store = fixture.store("bakery").await;
     store
-        .publish(&fixture.baked(b"memory"), parts(), Details::default())
+        .publish(
+            &fixture.baked(b"memory"),
+            parts(),
+            Details::default(),
+            &NoProgress,
+        )
         .await
         .unwrap();
     let fetches = (0..8).map(|_| {
         let store = store.clone();
-        tokio::spawn(async move { store.fetch(&parts().key()).await.unwrap().dir })
+        tokio::spawn(async move { store.fetch(&parts().key(), &NoProgress).await.unwrap().dir })
     });
     let mut dirs = Vec::new();
     for fetch in fetches.collect::<Vec<_>>() {
@@ -265,11 +314,11 @@ async fn a_second_publication_replaces_the_first_and_caches_do_not_mix_them_up()
     for memory in ["first", "second"] {
         let baked = fixture.baked(memory.as_bytes());
         let published = store
-            .publish(&baked, parts(), Details::default())
+            .publish(&baked, parts(), Details::default(), &NoProgress)
             .await
             .unwrap();
         assert!(published.won);
-        let snapshot = store.fetch(&parts().key()).await.unwrap();
+        let snapshot = store.fetch(&parts().key(), &NoProgress).await.unwrap();
         assert_eq!(snapshot.digest, published.digest);
         assert_eq!(
             fs::read(snapshot.dir.join("memory")).unwrap(),
@@ -296,8 +345,8 @@ async fn of_two_publishers_at_once_the_first_stands_for_both() {
     let fixture = Fixture::start().await;
     let store = fixture.store("bakery").await;
     let baked = fixture.baked(b"memory");
-    let one = store.publish(&baked, parts(), Details::default());
-    let two = store.publish(&baked, parts(), Details::default());
+    let one = store.publish(&baked, parts(), Details::default(), &NoProgress);
+    let two = store.publish(&baked, parts(), Details::default(), &NoProgress);
     let (one, two) = tokio::join!(one, two);
     let (one, two) = (one.unwrap(), two.unwrap());
     assert!(one.won != two.won);
@@ -311,12 +360,15 @@ async fn mended(damage: impl FnOnce(&Path)) {
     let store = fixture.store("worker").await;
     let baked = fixture.baked(b"memory");
     store
-        .publish(&baked, parts(), Details::default())
+        .publish(&baked, parts(), Details::default(), &NoProgress)
         .await
         .unwrap();
-    let first = store.fetch(&parts().key()).await.unwrap();
+    let first = store.fetch(&parts().key(), &NoProgress).await.unwrap();
     damage(&first.dir);
-    assert_eq!(store.fetch(&parts().key()).await.unwrap(), first);
+    assert_eq!(
+        store.fetch(&parts().key(), &NoProgress).await.unwrap(),
+        first
+    );
     assert_eq!(fs::read(first.dir.join("memory")).unwrap(), b"memory");
     let partial = fixture.directory.path().join("worker/partial");
     assert_eq!(fs::read_dir(partial).unwrap().count(), 0);
@@ -351,7 +403,7 @@ async fn a_published_snapshot_is_whole_while_each_of_its_objects_is() {
     assert_eq!(store.find_whole(&key).await.unwrap(), None);
     let baked = fixture.baked(b"memory");
     let published = store
-        .publish(&baked, parts(), Details::default())
+        .publish(&baked, parts(), Details::default(), &NoProgress)
         .await
         .unwrap();
     let whole = Some(published.manifest.clone());
@@ -367,7 +419,7 @@ async fn publishing_a_snapshot_that_is_not_whole_makes_it_so() {
     let fixture = Fixture::start().await;
     let store = fixture.store("bakery").await;
     let baked = fixture.baked(b"memory");
-    let publish = || store.publish(&baked, parts(), Details::default());
+    let publish = || store.publish(&baked, parts(), Details::default(), &NoProgress);
     let published = publish().await.unwrap();
     fixture
         .put_object(&object_of(&published, "memory"), b"")
@@ -376,5 +428,5 @@ async fn publishing_a_snapshot_that_is_not_whole_makes_it_so() {
     let whole = store.find_whole(&parts().key()).await.unwrap();
     assert_eq!(whole, Some(again.manifest));
     let worker = fixture.store("worker").await;
-    worker.fetch(&parts().key()).await.unwrap();
+    worker.fetch(&parts().key(), &NoProgress).await.unwrap();
 }

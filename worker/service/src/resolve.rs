@@ -14,7 +14,7 @@ use schemas::names::environment_key;
 use schemas::reason::Reason;
 use schemas::{Token, TreePath, Trust};
 use source::{Archive, Limits};
-use store::{KeyParts, Snapshot, StoreError};
+use store::{KeyParts, NoProgress, Snapshot, StoreError};
 use vm::SnapshotFiles;
 
 use crate::services::Services;
@@ -70,7 +70,7 @@ pub async fn resolve(
     let store = &services.store;
     let template = template(services, &environment).await?;
     let key = KeyParts::environment(tenant, trust, &template, &environment, inputs).key();
-    let snapshot = match store.fetch(&key).await {
+    let snapshot = match store.fetch(&key, &NoProgress).await {
         Ok(snapshot) => snapshot,
         Err(StoreError::NotFound { .. }) => {
             let message = format!(

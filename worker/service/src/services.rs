@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, kv};
 use bus::objects::Objects;
 use schemas::HostClass;
 use schemas::names::bucket;
-use store::Store;
+use store::{CacheConfig, Store};
 use tokio::sync::watch;
 use vm::Driver;
 
@@ -63,8 +63,12 @@ impl Services {
         let objects = Objects::connect(&config.objects).await?;
         objects.wait_ready().await?;
         let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
+        let cache = CacheConfig {
+            directory: state.cache(),
+            max_bytes: 20 << 30,
+        };
         Ok(Self {
-            store: Store::open(objects.clone(), snapshots, &state.cache()).await?,
+            store: Store::open(objects.clone(), snapshots, cache).await?,
             environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
             jobs: open(&jetstream, bucket::JOBS).await?,
             config: Arc::new(config),
