@@ -3,8 +3,10 @@
 use std::io;
 
 use bus::objects::ObjectsError;
-use schemas::{ObjectUri, Sha256Digest, TreePath};
+use schemas::{FieldError, ObjectUri, Reason, Sha256Digest, Token, TreePath};
 use store::Fault;
+
+use crate::values::ValuesError;
 
 /// Why a source cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +78,24 @@ pub enum SourceError {
     /// The host's own disk failed.
     #[error("spool the source archive")]
     Spool(#[source] io::Error),
+    /// What the operator allows the tenant cannot be read.
+    #[error("tenant {tenant}: its entry in the bucket of tenants is wrong")]
+    Tenant {
+        /// The tenant.
+        tenant: Token,
+        /// What is wrong with it.
+        #[source]
+        source: FieldError,
+    },
+    /// A key-value bucket failed.
+    #[error("{doing}")]
+    Values {
+        /// What we were doing, to what.
+        doing: String,
+        /// What the bucket said.
+        #[source]
+        source: ValuesError,
+    },
     /// The guest did not take the tree.
     #[error("put the source into the guest")]
     Agent(#[source] vm::AgentError),
@@ -92,7 +112,31 @@ impl SourceError {
             | Self::Refused(_)
             | Self::Input { .. }
             | Self::Agent(_) => Fault::Job,
-            Self::Objects { .. } | Self::Download { .. } | Self::Spool(_) => Fault::Host,
+            Self::Objects { .. }
+            | Self::Download { .. }
+            | Self::Spool(_)
+            | Self::Tenant { .. }
+            | Self::Values { .. } => Fault::Host,
+        }
+    }
+
+    /// The word for it in a result.
+    pub fn reason(&self) -> Reason {
+        match self {
+            Self::Digest { .. } => Reason::SourceDigestMismatch,
+            Self::Address { .. }
+            | Self::Missing { .. }
+            | Self::TooLarge { .. }
+            | Self::Format(_)
+            | Self::Refused(_)
+            | Self::Input { .. } => Reason::InvalidJob,
+            Self::Objects { .. }
+            | Self::Download { .. }
+            | Self::Tenant { .. }
+            | Self::Values { .. } => Reason::SourceUnavailable,
+            Self::Spool(_) => Reason::HostFailed,
+            // An agent that lives says why: the guest's disk took no more of the tree.
+            Self::Agent(_) => Reason::DiskFull,
         }
     }
 }

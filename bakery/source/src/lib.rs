@@ -10,16 +10,22 @@
 //! archive, only the entries that the host read. So the lockfile that gave the key is the lockfile that is built.
 
 mod archive;
+mod config;
 mod error;
 mod feed;
 mod fetch;
 mod inspect;
 mod limits;
 mod pax;
+mod sources;
 mod stream;
 mod tree;
+mod values;
 
 pub use archive::Archive;
+pub use config::SourcesConfig;
 pub use error::{InputProblem, Refusal, SourceError};
 pub use fetch::fetch_archive;
 pub use limits::Limits;
+pub use sources::{Fetched, Sources, SourcesParts};
+pub use values::ValuesError;

@@ -10,6 +10,8 @@
 //!                              ╰──▶ Log (one Entry for each decision, counters)
 //! ```
 //!
+//! The host itself leaves by the same rules, with [`connect`].
+//!
 //! What always holds:
 //!
 //! - The [`Policy`] is a table of phases, fixed before the guest starts. [`Phase`] only moves forward.
@@ -23,6 +25,7 @@ mod endpoint;
 mod head;
 mod limits;
 mod log;
+mod outside;
 mod policy;
 mod proxy;
 mod reason;
@@ -32,6 +35,7 @@ mod tunnel;
 
 pub use endpoint::{Endpoint, EndpointError, Host};
 pub use log::{Counters, Entry, Log};
+pub use outside::{ConnectError, connect};
 pub use policy::{Phase, Policy, Rule};
 pub use proxy::{PhaseError, Proxy};
 pub use reason::Reason;

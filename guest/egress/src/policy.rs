@@ -56,20 +56,9 @@ impl Policy {
         self
     }
 
-    /// The networks that `endpoint` may lie in besides public ones, or `None` if it is not allowed in `phase`.
-    pub(crate) fn networks_for(&self, phase: Phase, endpoint: &Endpoint) -> Option<Vec<IpNet>> {
-        let mut rules = self
-            .phases
-            .get(&phase)?
-            .iter()
-            .filter(|rule| rule.hosts.contains(endpoint))
-            .peekable();
-        rules.peek()?;
-        Some(
-            rules
-                .flat_map(|rule| rule.networks.iter().copied())
-                .collect(),
-        )
+    /// What is allowed in `phase`.
+    pub(crate) fn rules(&self, phase: Phase) -> &[Rule] {
+        self.phases.get(&phase).map_or(&[], Vec::as_slice)
     }
 }
 
@@ -86,6 +75,7 @@ impl fmt::Display for Phase {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::outside::networks_for;
 
     fn rule(hosts: &[&str], networks: &[&str]) -> Rule {
         Rule {
@@ -98,9 +88,7 @@ mod tests {
     }
 
     fn networks(policy: &Policy, phase: Phase, endpoint: &str) -> Option<usize> {
-        policy
-            .networks_for(phase, &endpoint.parse().unwrap())
-            .map(|networks| networks.len())
+        networks_for(policy.rules(phase), &endpoint.parse().unwrap()).map(|networks| networks.len())
     }
 
     #[test]

@@ -7,7 +7,6 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
@@ -18,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::debug;
 
-use crate::address;
-use crate::endpoint::{Endpoint, Host};
+use crate::endpoint::Endpoint;
 use crate::head::{self, Head};
 use crate::limits;
 use crate::log::Log;
+use crate::outside::{self, ConnectError};
 use crate::policy::{Phase, Policy};
 use crate::reason::Reason;
 use crate::request::Request;
@@ -170,36 +169,13 @@ impl Shared {
     /// Decides on `endpoint` and connects to it.
     async fn open(&self, phase: Option<Phase>, endpoint: &Endpoint) -> Result<TcpStream, Reason> {
         let phase = phase.ok_or(Reason::Closed)?;
-        let networks = self
-            .policy
-            .networks_for(phase, endpoint)
-            .ok_or(Reason::NotAllowed(phase))?;
-        let mut addresses = self.addresses(endpoint).await?;
-        addresses.retain(|found| address::is_allowed(found.ip(), &networks));
-        if addresses.is_empty() {
-            return Err(Reason::PrivateAddress);
-        }
-        connect(&addresses[..addresses.len().min(limits::ADDRESSES)]).await
-    }
-
-    async fn addresses(&self, endpoint: &Endpoint) -> Result<Vec<SocketAddr>, Reason> {
-        let name = match &endpoint.host {
-            Host::Address(address) => return Ok(vec![(*address, endpoint.port).into()]),
-            Host::Name(name) => name,
-        };
-        let found = match timeout(limits::RESOLVE_DEADLINE, self.resolver.resolve(name)).await {
-            Ok(found) => found.map_err(|error| Reason::Unreachable(error.to_string()))?,
-            Err(_elapsed) => {
-                return Err(Reason::Unreachable("no answer about its name".to_owned()));
-            }
-        };
-        if found.is_empty() {
-            return Err(Reason::Unreachable("its name has no address".to_owned()));
-        }
-        Ok(found
-            .into_iter()
-            .map(|address| (address, endpoint.port).into())
-            .collect())
+        let rules = self.policy.rules(phase);
+        let connected = outside::connect(rules, endpoint, &*self.resolver).await;
+        connected.map_err(|error| match error {
+            ConnectError::NotAllowed => Reason::NotAllowed(phase),
+            ConnectError::PrivateAddress => Reason::PrivateAddress,
+            ConnectError::Unreachable(problem) => Reason::Unreachable(problem),
+        })
     }
 
     /// A panic elsewhere cannot leave a period half replaced.
@@ -233,19 +209,6 @@ impl fmt::Debug for Proxy {
             .field("log", &self.shared.log)
             .finish_non_exhaustive()
     }
-}
-
-/// The first of `addresses` that answers.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Reason> {
-    let mut failure = String::new();
-    for address in addresses {
-        match timeout(limits::CONNECT_DEADLINE, TcpStream::connect(address)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => failure = error.to_string(),
-            Err(_elapsed) => "no answer from its address".clone_into(&mut failure),
-        }
-    }
-    Err(Reason::Unreachable(failure))
 }
 
 /// Tells the guest that its tunnel is open, and carries it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 
@@ -23,6 +24,14 @@ impl Resolver for SystemResolver {
         // The port plays no part in the answer.
         let found = tokio::net::lookup_host((name, 0)).await?;
         Ok(found.map(|address| address.ip()).collect())
+    }
+}
+
+/// A resolver that several proxies share.
+#[async_trait]
+impl<R: Resolver + ?Sized> Resolver for Arc<R> {
+    async fn resolve(&self, name: &str) -> io::Result<Vec<IpAddr>> {
+        (**self).resolve(name).await
     }
 }
 
