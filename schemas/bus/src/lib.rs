@@ -10,11 +10,14 @@
 //! | [`follow`] | the messages of a stream as they come, each once |
 //! | [`results`] | the one result of a job: publish it once, fetch it, wait for it |
 //! | [`objects`] | S3 |
+//! | [`lease`] | who does a piece of work, of all who could |
+//! | [`watch`] | waiting for a key of a bucket |
 //! | [`retry`] | backoff |
 //! | [`telemetry`] | logs, and errors with their causes in one line |
 //! | `testing` | an S3 server for unit tests, behind a feature |
 
 pub mod follow;
+pub mod lease;
 pub mod nats;
 pub mod objects;
 pub mod results;
@@ -23,3 +26,4 @@ pub mod streams;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod watch;
