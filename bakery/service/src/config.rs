@@ -7,6 +7,9 @@
 //! log = "human"                           # or "json"
 //! agent = "/usr/lib/sourdough/sourdough-agent"    # default: beside this program
 //! ca_bundle = "/etc/ssl/certs/ca-certificates.crt"
+//! cache_max_mib = 20480                   # of snapshots on this machine's disk; those in use may exceed it
+//! keep = 3                                # snapshots that `bakery gc` leaves of each environment, the newest
+//! gc_grace_s = 86400                      # nothing younger is collected: a bake may be about to use it
 //!
 //! [nats]                                  # bus::nats::NatsConfig
 //! [objects]                               # bus::objects::ObjectsConfig
@@ -21,6 +24,14 @@
 //! [debian]
 //! sources = "/etc/apt/sources.list.d/debian.sources"   # default: the host's own
 //!
+//! [oci."registry.example.com:5000"]       # a registry that templates may take images from
+//! plain_http = false
+//! auth_file = "/etc/sourdough/registry.json"      # what `skopeo login --authfile` wrote; default: none
+//!
+//! [archives]                              # where root archives of templates may lie besides the bucket for sources
+//! hosts = ["files.example.com:443"]
+//! networks = ["10.20.0.0/16"]
+//!
 //! [registries.npm]                        # what `network.registries: ["npm"]` means
 //! hosts = ["registry.example.com:443"]
 //! networks = ["10.20.0.0/16"]             # where these hosts may lie besides public addresses
@@ -34,6 +45,7 @@ mod settings;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
@@ -69,6 +81,16 @@ pub struct Config {
     pub kernel: Kernel,
     /// The apt sources that templates are made from.
     pub debian_sources: PathBuf,
+    /// Registries that templates may take OCI images from, by host and perhaps port.
+    pub oci: BTreeMap<String, OciRegistry>,
+    /// Hosts that root archives of templates may be fetched from. Default none: the bucket for sources is always open to them.
+    pub archives: egress::Rule,
+    /// The size that the cache of snapshots is kept below, in bytes. Default 20 GiB: some twenty snapshots.
+    pub cache_max_bytes: u64,
+    /// How many snapshots of each environment a collection leaves, the newest. Default 3: the main branch and two others.
+    pub keep: usize,
+    /// The age below which nothing is collected. Default one day: longer than any bake takes.
+    pub gc_grace: Duration,
     /// What the names in an environment's `network.registries` mean.
     pub registries: Registries,
 }
@@ -92,6 +114,16 @@ pub enum Accelerator {
     Tcg,
     /// The processor, where its KVM runs stock kernels.
     Kvm,
+}
+
+/// A registry that templates may take OCI images from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OciRegistry {
+    /// Whether it is spoken to without TLS. Default false. What it sends is checked against the template's digest either way.
+    pub plain_http: bool,
+    /// A file with a login, as `skopeo login --authfile` writes it. Default none.
+    pub auth_file: Option<PathBuf>,
 }
 
 /// Where the kernel comes from.

@@ -1,6 +1,7 @@
 //! Reading the settings one by one, so that one mistake does not hide another.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bus::nats::{Login, NatsConfig};
 use bus::objects::ObjectsConfig;
@@ -12,13 +13,19 @@ use serde::de::DeserializeOwned;
 use setup::{Registries, Registry};
 use toml::{Table, Value};
 
-use super::{Config, Kernel, Qemu};
+use super::{Config, Kernel, OciRegistry, Qemu};
 
 /// Where Debian keeps its sources since release 12, and before.
 const DEBIAN_SOURCES: [&str; 2] = [
     "/etc/apt/sources.list.d/debian.sources",
     "/etc/apt/sources.list",
 ];
+
+/// 20 GiB: some twenty snapshots.
+const CACHE_MAX_MIB: u64 = 20_480;
+
+/// One day: longer than any bake takes.
+const GC_GRACE_S: u64 = 86_400;
 
 /// Debian's kernel for virtual machines: a tenth of the modules, and what the initramfs needs.
 const KERNEL_PACKAGE: &str = "linux-image-cloud-amd64";
@@ -73,6 +80,11 @@ impl Settings {
             qemu: self.take_or("qemu", Qemu::default()),
             kernel: self.kernel(),
             debian_sources: self.debian_sources(),
+            oci: self.oci(),
+            archives: self.take_or("archives", egress::Rule::default()),
+            cache_max_bytes: self.cache_max_bytes(),
+            keep: self.keep(),
+            gc_grace: Duration::from_secs(self.take_or("gc_grace_s", GC_GRACE_S)),
             registries: self.registries(),
             state: state?,
         })
@@ -131,6 +143,31 @@ impl Settings {
             .sources
             .or_else(|| candidates.find(|path| path.is_file()))
             .unwrap_or_else(|| newer.into())
+    }
+
+    /// Registries for images. A host without a dot or a port would be taken for a part of an image's path.
+    fn oci(&mut self) -> BTreeMap<String, OciRegistry> {
+        let registries: BTreeMap<String, OciRegistry> = self.take_or("oci", BTreeMap::new());
+        for host in registries.keys() {
+            if !host.contains(['.', ':']) && host != "localhost" {
+                let problem = format!("oci.{host}: must be a host, as registry.example.com:5000");
+                self.problems.push(problem);
+            }
+        }
+        registries
+    }
+
+    fn cache_max_bytes(&mut self) -> u64 {
+        let mib: u64 = self.take_or("cache_max_mib", CACHE_MAX_MIB);
+        mib.saturating_mul(1 << 20)
+    }
+
+    fn keep(&mut self) -> usize {
+        let keep = self.take_or("keep", 3);
+        if keep == 0 {
+            self.problems.push("keep: must be at least 1".to_owned());
+        }
+        keep
     }
 
     /// Each registry by itself, so that one mistake does not hide another.

@@ -21,11 +21,13 @@ fn all_mistakes_are_reported_together() {
     let text = "
         pools = []
         replicas = 9
+        keep = 0
         speed = 3
         [qemu]
         accelerator = 'warp'
         [kernel]
         image = '/k'
+        [oci.team]
         [registries.npm]
         hosts = []
         [registries.pypi]
@@ -44,6 +46,8 @@ fn all_mistakes_are_reported_together() {
             "replicas",
             "qemu",
             "kernel",
+            "oci.team",
+            "keep",
             "registries.npm",
             "registries.pypi",
             "speed"
