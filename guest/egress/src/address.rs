@@ -46,7 +46,8 @@ pub(crate) fn is_allowed(address: IpAddr, networks: &[IpNet]) -> bool {
     is_public(address) || networks.iter().any(|network| network.contains(&address))
 }
 
-fn is_public(address: IpAddr) -> bool {
+/// Whether `address` is public unicast, so that it needs no network of the operator's.
+pub fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !NOT_PUBLIC_V4.iter().any(|range| range.contains(&address)),
         IpAddr::V6(address) => {

@@ -15,7 +15,8 @@
 //! What always holds:
 //!
 //! - The [`Policy`] is a table of phases, fixed before the guest starts. [`Phase`] only moves forward.
-//! - Nothing is reached but an exact host and port of the current phase, at an address that is public or that the operator allows.
+//! - Nothing is reached but an exact host and port of the current phase, at an address that is public or that the operator allows. A
+//!   policy for an audit lists every host; no guest gets one.
 //! - When the phase changes, every open tunnel is cut and accounted for before [`Proxy::advance`] or [`Proxy::close`] returns.
 //! - A request is bounded in bytes and in time, and so is the time for its answer. The number of streams at once is bounded, and a tunnel
 //!   without a byte either way ends. How much a tunnel carries is counted and not bounded, and so is how long: until its phase ends.
@@ -33,6 +34,7 @@ mod request;
 mod resolve;
 mod tunnel;
 
+pub use address::is_public;
 pub use endpoint::{Endpoint, EndpointError, Host};
 pub use log::{Counters, Entry, Log};
 pub use outside::{ConnectError, connect};

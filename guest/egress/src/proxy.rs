@@ -169,8 +169,8 @@ impl Shared {
     /// Decides on `endpoint` and connects to it.
     async fn open(&self, phase: Option<Phase>, endpoint: &Endpoint) -> Result<TcpStream, Reason> {
         let phase = phase.ok_or(Reason::Closed)?;
-        let rules = self.policy.rules(phase);
-        let connected = outside::connect(rules, endpoint, &*self.resolver).await;
+        let rules = self.policy.rules(phase, endpoint);
+        let connected = outside::connect(&rules, endpoint, &*self.resolver).await;
         connected.map_err(|error| match error {
             ConnectError::NotAllowed => Reason::NotAllowed(phase),
             ConnectError::PrivateAddress => Reason::PrivateAddress,
