@@ -1,5 +1,6 @@
 //! Reading the settings one by one, so that one mistake does not hide another.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
