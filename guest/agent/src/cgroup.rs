@@ -44,7 +44,7 @@ impl Cgroup {
         let group = Self { path };
         group.write(
             "memory.max",
-            &(total_memory()? / RESERVED_SHARE * (RESERVED_SHARE - 1)).to_string(),
+            &(crate::memory::total()? / RESERVED_SHARE * (RESERVED_SHARE - 1)).to_string(),
         )?;
         // One process killed for memory is the end of the command, not of some compiler inside it.
         group.write("memory.oom.group", "1")?;
@@ -127,15 +127,4 @@ impl Drop for Cgroup {
         // A group that is still populated stays; its number is not used again in this session.
         drop(fs::remove_dir(&self.path));
     }
-}
-
-/// The machine's memory in bytes.
-fn total_memory() -> io::Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let kib = text
-        .lines()
-        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"));
-    let kib: Option<u64> = kib.and_then(|number| number.parse().ok());
-    kib.map(|kib| kib * 1024)
-        .ok_or_else(|| io::Error::other("no MemTotal in /proc/meminfo"))
 }

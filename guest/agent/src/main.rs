@@ -12,17 +12,24 @@ mod boot;
 mod cgroup;
 mod exec;
 mod files;
+mod memory;
 mod operations;
 mod port;
+mod probe;
 mod proxy;
 mod put;
 mod reaper;
 mod session;
+mod settle;
 mod thaw;
+mod watermarks;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if settle::is_child(std::env::args_os().nth(1).as_deref()) {
+        return settle::child();
+    }
     if std::process::id() != 1 {
         eprintln!("sourdough-agent is the init of a guest (PID 1); it does nothing anywhere else");
         return ExitCode::from(64);

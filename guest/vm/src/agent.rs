@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use wire::{
-    Ended, Entry, ExecSpec, Found, Lane, ListSpec, Open, PutSpec, PutSummary, ReadSpec,
-    Termination, Thaw, ToGuest, ToHost,
+    Ended, Entry, ExecSpec, Found, Lane, ListSpec, Open, ProbeSpec, Probed, PutSpec, PutSummary,
+    ReadSpec, Settled, Termination, Thaw, ToGuest, ToHost,
 };
 
 use crate::identity::Identity;
@@ -88,6 +88,36 @@ impl AgentClient {
     /// Writes everything that the guest holds back to its disk.
     pub async fn sync(&self) -> Result<(), AgentError> {
         self.done("sync the guest's disk", &Open::Sync).await
+    }
+
+    /// Makes the guest ready to be frozen: everything on its disk, and what is free of memory and disk zero.
+    pub async fn settle(&self) -> Result<Settled, AgentError> {
+        let what = "settle the guest";
+        let mut channel = self.session.channel(&Open::Settle)?;
+        match answer(&mut channel, what).await? {
+            ToHost::Settled(mut settled) => {
+                channel.close();
+                settled.problem = settled.problem.as_deref().map(printable);
+                Ok(settled)
+            }
+            other => Err(unexpected(what, &other)),
+        }
+    }
+
+    /// Asks the guest what it says of itself. All of it is a claim: compared with that of another fork it shows a mistake of ours, not
+    /// a guest that lies.
+    pub async fn probe(&self, spec: &ProbeSpec) -> Result<Probed, AgentError> {
+        let what = format!("probe {}", spec.tree);
+        let mut channel = self.session.channel(&Open::Probe(spec.clone()))?;
+        match answer(&mut channel, &what).await? {
+            ToHost::Probed(mut probed) => {
+                channel.close();
+                probed.uuid = printable(&probed.uuid);
+                probed.hostname = printable(&probed.hostname);
+                Ok(probed)
+            }
+            other => Err(unexpected(&what, &other)),
+        }
     }
 
     /// Asks the guest to switch itself off; it is gone a moment after this returns.
@@ -465,6 +495,8 @@ fn unexpected(what: &str, message: &ToHost) -> AgentError {
         ToHost::Failed(_) => "failed",
         ToHost::Ended(_) => "ended",
         ToHost::Stored(_) => "stored",
+        ToHost::Settled(_) => "settled",
+        ToHost::Probed(_) => "probed",
         ToHost::Found(_) => "found",
         ToHost::File { .. } => "file",
     };

@@ -60,8 +60,8 @@ pub trait Vm: Send + Sync {
 /// A microVM that can be frozen.
 #[async_trait]
 pub trait BakeVm: Vm {
-    /// Syncs and freezes the guest, writes memory, device state and disk into the directory `into`, which must be there
-    /// and empty, and ends it.
+    /// Settles the guest ([`AgentClient::settle`]) and freezes it, writes memory, device state and disk into the directory
+    /// `into`, which must be there and empty, and ends it.
     async fn snapshot(self: Box<Self>, into: &Path) -> Result<SnapshotFiles, VmError>;
 }
 

@@ -17,6 +17,7 @@ mod command;
 mod files;
 mod guest;
 mod image;
+mod probe;
 mod processes;
 mod proxy;
 mod server;
@@ -51,6 +52,12 @@ enum Trouble {
     GuestDies,
     /// The VMM fails at that moment.
     VmmFails,
+    /// The guest's random bytes are those of every other guest with this trouble.
+    RandomRepeats,
+    /// The guest's clock is an hour late.
+    ClockIsLate,
+    /// The guest sees another disk than the snapshot's.
+    DiskDiffers,
 }
 
 impl Default for FakeDriver {
@@ -86,6 +93,21 @@ impl FakeDriver {
     /// [`crate::Exit::VmmFailed`].
     pub fn kill_vmm_after_first_output(&self) {
         self.plan(Trouble::VmmFails);
+    }
+
+    /// The next VM's random bytes and UUIDs are those of every other VM with this trouble, as if its thaw had brought no entropy.
+    pub fn repeat_random_bytes(&self) {
+        self.plan(Trouble::RandomRepeats);
+    }
+
+    /// The next VM's clock is an hour late.
+    pub fn set_clock_late(&self) {
+        self.plan(Trouble::ClockIsLate);
+    }
+
+    /// The next VM says that it sees another disk than the snapshot's.
+    pub fn show_another_disk(&self) {
+        self.plan(Trouble::DiskDiffers);
     }
 
     fn plan(&self, trouble: Trouble) {

@@ -9,6 +9,7 @@ pub mod conformance;
 pub mod driver;
 pub mod fake;
 pub mod identity;
+pub mod search;
 pub mod session;
 pub mod slot;
 pub mod snapshot;

@@ -13,7 +13,7 @@ use serde::{Serialize, de::DeserializeOwned};
 
 /// Version of everything in this crate. Host and agent refuse each other where it differs: a snapshot holds its agent, and
 /// the agent's digest is part of the snapshot's key, so a difference means a mistake and not an upgrade.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Bytes before the payload.
 pub const HEADER: usize = 9;

@@ -11,6 +11,8 @@
 //! | [`Open::Read`] | | `File`, data, `Done` |
 //! | [`Open::Proxy`] | close, to end it | `Done` once it listens; a `Tunnel` for each connection |
 //! | [`Open::Sync`] | | `Done` |
+//! | [`Open::Settle`] | | `Settled` |
+//! | [`Open::Probe`] | | `Probed` |
 //! | [`Open::PowerOff`] | | `Done`, then the guest is gone |
 //!
 //! Any of them may be answered by `Failed` with a sentence, and the channel then closes.
@@ -48,6 +50,10 @@ pub enum Open {
     },
     /// Writes everything to the disk.
     Sync,
+    /// Makes a guest ready to be frozen: everything on its disk, and what is free of memory and disk zero.
+    Settle,
+    /// Tells what two forks of one snapshot must not share, and what they must.
+    Probe(ProbeSpec),
     /// Syncs, unmounts what it can and switches the machine off.
     PowerOff,
     /// One connection to the proxy port, from inside the guest.
@@ -237,6 +243,51 @@ pub struct ReadSpec {
     pub path: String,
 }
 
+/// What a guest that was made ready to be frozen says of it. What could not be done is no failure: the snapshot is larger for
+/// it, and holds what programs left in memory that nobody uses any more.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Bytes of free memory that were made zero.
+    pub zeroed_bytes: u64,
+    /// Bytes of free memory that were left as they were.
+    pub left_bytes: u64,
+    /// Bytes of the root filesystem that were given back to the disk as unused.
+    pub trimmed_bytes: u64,
+    /// Time for all of it.
+    pub took: Duration,
+    /// What could not be done, as a sentence.
+    pub problem: Option<String>,
+}
+
+/// What a [`Open::Probe`] looks at.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeSpec {
+    /// Directory, absolute. Everything below it on the same filesystem counts with its name, kind, mode, owner, size and time of
+    /// change; a directory without size and time, which a filesystem of another make has its own words for.
+    pub tree: String,
+    /// Directory in the tree, absolute. The bytes of regular files below it count too, in the order of their names.
+    pub contents: String,
+    /// At most this many bytes of all files together.
+    pub max_bytes: u64,
+}
+
+/// What a guest says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probed {
+    /// 32 bytes of its `/dev/urandom`.
+    pub random: [u8; 32],
+    /// A fresh UUID of its kernel, as text.
+    pub uuid: String,
+    /// Its wall clock: time since the Unix epoch.
+    pub realtime: Duration,
+    /// Its hostname.
+    pub hostname: String,
+    /// Over what the [`ProbeSpec`] names.
+    pub disk: Digest,
+    /// How many entries of the tree are in it.
+    pub entries: u64,
+}
+
 /// A SHA-256.
 pub type Digest = [u8; 32];
 
@@ -265,6 +316,10 @@ pub enum ToHost {
     Ended(Ended),
     /// Everything is written.
     Stored(PutSummary),
+    /// It is ready to be frozen.
+    Settled(Settled),
+    /// What it says of itself.
+    Probed(Probed),
     /// Some of the files found.
     Found(Vec<Found>),
     /// The file that is about to follow as data.

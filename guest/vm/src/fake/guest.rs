@@ -51,6 +51,11 @@ impl Guest {
         *lock(&self.asleep) = false;
     }
 
+    /// What trouble it has, or is going to have.
+    pub(super) fn trouble(&self) -> Option<Trouble> {
+        *lock(&self.trouble)
+    }
+
     /// To be called when the host has some output of a command: the moment for scripted trouble.
     pub(super) fn has_spoken(&self) {
         let trouble = lock(&self.trouble).take();
@@ -61,6 +66,10 @@ impl Guest {
             }
             // A start that failed has no guest.
             Some(Trouble::StartFails) | None => {}
+            // These last.
+            Some(Trouble::RandomRepeats | Trouble::ClockIsLate | Trouble::DiskDiffers) => {
+                *lock(&self.trouble) = trouble;
+            }
         }
     }
 

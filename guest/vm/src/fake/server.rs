@@ -8,11 +8,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
 use tokio::sync::mpsc;
 use tokio_util::task::AbortOnDropHandle;
 use wire::frame::VERSION;
-use wire::{Decoder, Frame, FrameError, Hello, Kind, Open, ToHost};
+use wire::{Decoder, Frame, FrameError, Hello, Kind, Open, Settled, ToHost};
 
 use super::guest::Guest;
 use super::session::{Channel, Gone, Session};
-use super::{command, files, proxy};
+use super::{command, files, probe, proxy};
 use crate::driver::Exit;
 
 /// Why an operation has no good answer.
@@ -149,6 +149,9 @@ async fn run(open: Open, mut channel: Channel, session: Session, guest: Arc<Gues
             .await
             .map(|()| ToHost::Done),
         Open::Sync => Ok(ToHost::Done),
+        // It has no memory but files, and none that is free.
+        Open::Settle => Ok(ToHost::Settled(Settled::default())),
+        Open::Probe(spec) => probe::probe(&spec, &guest).map(ToHost::Probed),
         Open::PowerOff => {
             powers_off = true;
             Ok(ToHost::Done)

@@ -85,6 +85,11 @@ impl Vm for FakeVm {
 #[async_trait]
 impl BakeVm for FakeVm {
     async fn snapshot(mut self: Box<Self>, into: &Path) -> Result<SnapshotFiles, VmError> {
+        let settled = self.agent.settle().await;
+        settled.map_err(|source| VmError::Agent {
+            doing: "settle the guest",
+            source,
+        })?;
         self.agent.disconnect().await;
         // A server that panicked has left the tree at rest just as well.
         drop((&mut self.server).await);
