@@ -12,16 +12,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bus::objects::Objects;
-use schemas::{HostClass, TextError};
+use schemas::{HostClass, Sha256Digest, TextError};
+use source::Sources;
 use store::{Details, KeyParts, Manifest, NoProgress, Store};
 use vm::{BakeVm, Driver, Exit, HostProfile, Slot};
 
 use crate::config::Config;
+use crate::election::{Election, Turn};
 use crate::error::BakeError;
 use crate::files;
 use crate::news::{Reporter, timed};
 
-pub use environment::{Baked, Order};
+pub use environment::{Baked, Ingredients, Order};
 
 /// 5 s for a guest whose bake failed to switch itself off: nothing of it is kept.
 const STOP_GRACE: Duration = Duration::from_secs(5);
@@ -38,30 +40,59 @@ pub struct Bakery {
     class: HostClass,
     objects: Objects,
     store: Store,
+    sources: Sources,
+    election: Election,
+}
+
+/// What a [`Bakery`] works with.
+pub struct Parts {
+    /// What the operator says.
+    pub config: Arc<Config>,
+    /// What starts guests.
+    pub driver: Arc<dyn Driver>,
+    /// What makes the first file system of a guest that is booted.
+    pub make_initramfs: MakeInitramfs,
+    /// Where root archives come from.
+    pub objects: Objects,
+    /// Where snapshots go.
+    pub store: Store,
+    /// Where inputs come from.
+    pub sources: Sources,
 }
 
 impl Bakery {
-    /// A bakery for the host class of `driver`.
-    pub fn new(
-        config: Arc<Config>,
-        driver: Arc<dyn Driver>,
-        make_initramfs: MakeInitramfs,
-        objects: Objects,
-        store: Store,
-    ) -> Result<Self, TextError> {
+    /// A bakery for the host class of the driver, which bakes when `election` says that it is its turn.
+    pub(crate) fn new(parts: Parts, election: Election) -> Result<Self, TextError> {
         Ok(Self {
-            class: host_class(driver.profile())?,
-            config,
-            driver,
-            make_initramfs,
-            objects,
-            store,
+            class: host_class(parts.driver.profile())?,
+            config: parts.config,
+            driver: parts.driver,
+            make_initramfs: parts.make_initramfs,
+            objects: parts.objects,
+            store: parts.store,
+            sources: parts.sources,
+            election,
         })
     }
 
     /// The host class that it bakes for.
     pub fn class(&self) -> &HostClass {
         &self.class
+    }
+
+    /// Whether the snapshot is published and all of it is there.
+    pub(crate) async fn has(&self, key: &Sha256Digest) -> Result<bool, BakeError> {
+        // Boxed, as every use of the object store here: its client's futures are large.
+        Ok(Box::pin(self.store.find_whole(key)).await?.is_some())
+    }
+
+    /// Does `work` when it is this bakery's turn at what `lease` stands for.
+    pub(crate) async fn turn<T>(
+        &self,
+        lease: &str,
+        work: impl Future<Output = Result<T, BakeError>>,
+    ) -> Result<Turn<T>, BakeError> {
+        self.election.turn(lease, work).await
     }
 
     /// Freezes a guest and publishes it.
@@ -76,7 +107,6 @@ impl Bakery {
         let frozen = files::scratch(&self.work())?;
         let freezing = async { Ok(vm.snapshot(frozen.path()).await?) };
         timed(news, &format!("{what}, frozen"), freezing).await?;
-        // Boxed, as every use of the object store here: its client's futures are large.
         let publishing = Box::pin(
             self.store
                 .publish(frozen.path(), parts, details, &NoProgress),

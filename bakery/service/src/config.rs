@@ -36,6 +36,9 @@
 //! hosts = ["registry.example.com:443"]
 //! networks = ["10.20.0.0/16"]             # where these hosts may lie besides public addresses
 //! env = { npm_config_registry = "https://registry.example.com/" }
+//!
+//! [git]
+//! template = "fetch"                      # in which commits are fetched; it needs git and certificate authorities. Default: none
 //! ```
 //!
 //! `SOURDOUGH_NATS_URL`, `SOURDOUGH_NATS_NKEY_FILE` and `SOURDOUGH_NATS_CREDENTIALS_FILE` stand above the file. Credentials for S3
@@ -55,6 +58,7 @@ use schemas::Token;
 use serde::Deserialize;
 use settings::Settings;
 use setup::Registries;
+use source::SourcesConfig;
 use toml::Table;
 
 /// What an operator says.
@@ -92,6 +96,8 @@ pub struct Config {
     pub keep: usize,
     /// The age below which nothing is collected. Default one day: longer than any bake takes.
     pub gc_grace: Duration,
+    /// How sources are fetched.
+    pub sources: SourcesConfig,
     /// What the names in an environment's `network.registries` mean.
     pub registries: Registries,
 }

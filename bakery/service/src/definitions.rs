@@ -4,7 +4,8 @@
 
 use async_nats::jetstream::{Context, kv};
 use bytes::Bytes;
-use schemas::names::{self, bucket};
+use futures_util::TryStreamExt as _;
+use schemas::names::{self, Definition, bucket};
 use schemas::{Environment, FieldError, Template, Token};
 use store::Fault;
 
@@ -47,6 +48,12 @@ pub enum DefinitionsError {
         #[source]
         source: kv::PutError,
     },
+    /// The bucket cannot be listed.
+    #[error("list the definitions")]
+    List(#[source] kv::HistoryError),
+    /// A list broke off.
+    #[error("list the definitions")]
+    Listed(#[source] kv::WatcherError),
     /// What stands there is no definition.
     #[error("the definition {key} is not valid: {problem}")]
     Invalid {
@@ -61,7 +68,11 @@ impl DefinitionsError {
     /// Who can mend it.
     pub fn fault(&self) -> Fault {
         match self {
-            Self::Bucket(_) | Self::Get { .. } | Self::Put { .. } => Fault::Host,
+            Self::Bucket(_)
+            | Self::Get { .. }
+            | Self::Put { .. }
+            | Self::List(_)
+            | Self::Listed(_) => Fault::Host,
             Self::Invalid { .. } => Fault::Job,
         }
     }
@@ -72,6 +83,35 @@ impl Definitions {
     pub async fn open(jetstream: &Context) -> Result<Self, DefinitionsError> {
         let bucket = jetstream.get_key_value(bucket::ENVIRONMENTS).await;
         bucket.map(Self).map_err(DefinitionsError::Bucket)
+    }
+
+    /// The bucket itself, to be watched.
+    pub(crate) fn bucket(&self) -> &kv::Store {
+        &self.0
+    }
+
+    /// The environments of all tenants that are made from `template`. What is no valid definition is not one of them.
+    pub(crate) async fn environments_of(
+        &self,
+        template: &Token,
+    ) -> Result<Vec<(Token, Token)>, DefinitionsError> {
+        let keys = self.0.keys().await.map_err(DefinitionsError::List)?;
+        let keys: Vec<String> = keys.try_collect().await.map_err(DefinitionsError::Listed)?;
+        let mut environments = Vec::new();
+        for key in keys {
+            let Ok(Definition::Environment(tenant, name)) = key.parse() else {
+                continue;
+            };
+            let made_from = match self.environment(&tenant, &name).await {
+                Ok(found) => found.is_some_and(|found| found.template == *template),
+                Err(DefinitionsError::Invalid { .. }) => false,
+                Err(error) => return Err(error),
+            };
+            if made_from {
+                environments.push((tenant, name));
+            }
+        }
+        Ok(environments)
     }
 
     /// The template of that name, if there is one.

@@ -3,6 +3,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use bus::lease::LeaseError;
+use bus::objects::ObjectsError;
+use schemas::bake::BakeFailure;
 use schemas::{FieldError, Sha256Digest, Token};
 use setup::SetupError;
 use source::SourceError;
@@ -10,6 +13,7 @@ use store::{Fault, StoreError};
 use vm::VmError;
 
 use crate::definitions::DefinitionsError;
+use crate::history::HistoryError;
 use crate::program::ProgramError;
 
 /// Why nothing was published.
@@ -55,9 +59,21 @@ pub enum BakeError {
     /// The source.
     #[error(transparent)]
     Source(#[from] SourceError),
+    /// The last bake of the key failed, and it is left alone until then.
+    #[error("{} (baking it is not tried again before {}, unless somebody asks for it)", .0.message, .0.retry_at)]
+    Remembered(Box<BakeFailure>),
+    /// What is remembered of bakes.
+    #[error(transparent)]
+    History(#[from] HistoryError),
+    /// Whose turn it is.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The object store, asked for a root archive.
+    #[error(transparent)]
+    Objects(#[from] ObjectsError),
     /// The definitions.
     #[error(transparent)]
     Definitions(#[from] DefinitionsError),
@@ -103,8 +119,12 @@ impl BakeError {
             Self::Source(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Definitions(error) => error.fault(),
+            Self::History(error) => error.fault(),
+            Self::Remembered(_) => Fault::Job,
             Self::VmmDied { .. }
+            | Self::Lease(_)
             | Self::Vm(_)
+            | Self::Objects(_)
             | Self::Program(_)
             | Self::Kernel { .. }
             | Self::Disk { .. } => Fault::Host,
@@ -112,8 +132,9 @@ impl BakeError {
     }
 
     /// The word in the event.
-    pub fn reason(&self) -> &'static str {
+    pub fn reason(&self) -> &str {
         match self {
+            Self::Remembered(failure) => &failure.reason,
             Self::Request(_) => "invalid_request",
             Self::UnknownEnvironment { .. } => "unknown_environment",
             Self::UnknownTemplate { .. } => "unknown_template",
@@ -128,9 +149,37 @@ impl BakeError {
             },
             Self::Vm(_)
             | Self::Store(_)
+            | Self::History(_)
+            | Self::Lease(_)
+            | Self::Objects(_)
             | Self::Program(_)
             | Self::Kernel { .. }
             | Self::Disk { .. } => "host_failed",
+        }
+    }
+
+    /// The setup step that failed, if that is what failed.
+    pub fn step(&self) -> Option<&Token> {
+        match self {
+            Self::Setup(SetupError::Step(failure)) => Some(&failure.step),
+            Self::Remembered(failure) => failure.step.as_ref(),
+            Self::Setup(_)
+            | Self::Source(_)
+            | Self::Request(_)
+            | Self::UnknownEnvironment { .. }
+            | Self::UnknownTemplate { .. }
+            | Self::Key { .. }
+            | Self::VmmDied { .. }
+            | Self::Vm(_)
+            | Self::Store(_)
+            | Self::Definitions(_)
+            | Self::History(_)
+            | Self::Lease(_)
+            | Self::Objects(_)
+            | Self::Program(_)
+            | Self::Kernel { .. }
+            | Self::Root { .. }
+            | Self::Disk { .. } => None,
         }
     }
 
@@ -148,6 +197,10 @@ impl BakeError {
             | Self::Vm(_)
             | Self::Store(_)
             | Self::Definitions(_)
+            | Self::History(_)
+            | Self::Remembered(_)
+            | Self::Lease(_)
+            | Self::Objects(_)
             | Self::Program(_)
             | Self::Kernel { .. }
             | Self::Root { .. }

@@ -25,12 +25,15 @@
 pub mod apply;
 pub mod args;
 pub mod bakery;
+mod base;
 pub mod config;
 pub mod definitions;
+mod election;
 pub mod error;
 pub mod events;
 mod files;
 mod follow;
+pub mod history;
 pub mod init;
 mod kernel;
 pub mod news;

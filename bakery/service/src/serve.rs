@@ -1,4 +1,13 @@
-//! `bakery serve`: takes one request at a time for its host class, bakes, and says what came of it.
+//! `bakery serve`: takes the requests for its host class, bakes, and says what came of it; takes triggers; keeps snapshots what their
+//! definitions say.
+//!
+//! | module | what it does |
+//! | --- | --- |
+//! | [`queue`] | takes messages and keeps them alive |
+//! | [`outcome`], [`baking`] | requests: what is baked, and what is told of it |
+//! | [`triggers`] | turns a changed source into requests |
+//! | [`keeper`] | bakes again what changed or is too old |
+//!
 //!
 //! | what happens | event | the message |
 //! | --- | --- | --- |
@@ -10,40 +19,52 @@
 //! | the bakery is asked to end | `retrying` | given back for 1 s |
 //! | the bakery dies | none | comes again after 30 s |
 //!
+//! Several requests are held at a time, so that one that waits for another bakery's bake holds up no other; one guest is made at a time.
+//!
 //! What always holds: the event is stored before the message is acknowledged; while a bake runs its message is kept alive;
 //! when this returns no VM is left.
 
+mod baking;
+mod keeper;
 mod outcome;
+mod queue;
+mod triggers;
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::PullConsumer;
-use async_nats::jetstream::{self, AckKind, Message};
+use async_nats::jetstream::{self, kv};
+use async_trait::async_trait;
+use bus::lease::Leases;
 use bus::objects::Objects;
-use bus::retry::{self, Failure, Policy};
 use bus::{nats, streams};
-use futures_util::StreamExt as _;
+use schemas::Token;
 use schemas::names::{bucket, stream};
+use source::{Sources, SourcesParts};
 use store::{CacheConfig, Store};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
+use uuid::Uuid;
 use vm::Driver;
 
+use self::keeper::Keeper;
 use self::outcome::Outcome;
-use crate::bakery::{Bakery, MakeInitramfs};
+use self::queue::{Handler, Queue};
+use self::triggers::Triggers;
+use crate::bakery::{Bakery, MakeInitramfs, Parts, host_class};
 use crate::config::Config;
 use crate::definitions::Definitions;
+use crate::election::Election;
+use crate::history::History;
 
-/// 10 s: three of them fit into the time after which the server gives the message to another.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// 8 requests at a time: those that wait for another bakery cost a source's scratch files each.
+const REQUESTS_AT_ONCE: usize = 8;
 
-/// 20 s for one question for a request, so that a consumer that was lost is soon made again.
-const FETCH_EXPIRY: Duration = Duration::from_secs(20);
+/// 2 triggers at a time: each may start a VM to fetch a source in.
+const TRIGGERS_AT_ONCE: usize = 2;
 
 /// Serves until `shutdown`.
 pub async fn run(
@@ -57,10 +78,26 @@ pub async fn run(
     let Some(server) = shutdown.run_until_cancelled(starting).await else {
         return Ok(());
     };
-    let server = server?;
+    let server = Arc::new(server?);
     info!(class = %server.bakery.class(), "bakery ready");
-    while let Some(Some(message)) = shutdown.run_until_cancelled(server.next()).await {
-        server.serve(&message, &shutdown).await;
+    let mut parts = JoinSet::new();
+    parts.spawn(
+        server
+            .clone()
+            .requests()
+            .serve(Arc::new(Requests(server.clone())), shutdown.clone()),
+    );
+    parts.spawn(
+        server
+            .clone()
+            .triggers()
+            .serve(Arc::new(Triggers(server.clone())), shutdown.clone()),
+    );
+    parts.spawn(Keeper::new(server.clone()).keep(shutdown.clone()));
+    while let Some(ended) = parts.join_next().await {
+        // One of them ends by itself only where it panicked; the others must not go on without it.
+        shutdown.cancel();
+        ended.context("a part of the bakery panicked")?;
     }
     // The last message may just have been given back.
     server.client.flush().await.context("tell NATS the last")?;
@@ -73,7 +110,13 @@ pub async fn run(
 struct Server {
     bakery: Bakery,
     objects: Objects,
+    sources: Sources,
     definitions: Definitions,
+    history: History,
+    workers: kv::Store,
+    state: PathBuf,
+    /// How many sources of an environment are remembered.
+    keep: usize,
     client: async_nats::Client,
     jetstream: jetstream::Context,
 }
@@ -89,105 +132,98 @@ impl Server {
         let jetstream = jetstream::new(client.clone());
         let objects = Objects::connect(&config.objects).await?;
         objects.wait_ready().await?;
-        let snapshots = jetstream.get_key_value(bucket::SNAPSHOTS).await;
-        let snapshots = snapshots.with_context(|| {
-            let bucket = bucket::SNAPSHOTS;
-            format!("open the bucket {bucket}: was `bakery init` run on this server?")
-        })?;
+        let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
         let cache = CacheConfig {
             directory: config.state.join("cache"),
-            max_bytes: 20 << 30,
+            max_bytes: config.cache_max_bytes,
         };
-        let store = Store::open(objects.clone(), snapshots, cache).await?;
-        Ok(Self {
-            bakery: Bakery::new(config, driver, make_initramfs, objects.clone(), store)?,
+        let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
+        let sources = Sources::new(SourcesParts {
+            objects: objects.clone(),
+            snapshots: snapshots.clone(),
+            tenants: open(&jetstream, bucket::TENANTS).await?,
+            store: store.clone(),
+            driver: driver.clone(),
+            class: host_class(driver.profile())?,
+            slots: config.state.join("slots"),
+            config: config.sources.clone(),
+        });
+        let leases = Leases::open(&jetstream).await;
+        let leases = leases.with_context(|| not_made(bucket::LEASES))?;
+        let parts = Parts {
+            config: config.clone(),
+            driver,
+            make_initramfs,
+            objects: objects.clone(),
+            store,
+            sources: sources.clone(),
+        };
+        let server = Self {
+            bakery: Bakery::new(parts, Election::among(leases, name()))?,
             objects,
+            sources,
             definitions: Definitions::open(&jetstream).await?,
+            history: History::new(snapshots),
+            workers: open(&jetstream, bucket::WORKERS).await?,
+            state: config.state.clone(),
+            keep: config.keep,
             client,
             jetstream,
-        })
-    }
-
-    /// The next request, however long it takes.
-    async fn next(&self) -> Option<Message> {
-        loop {
-            let fetched = retry::with(Policy::FOREVER, "take a bake request", || async {
-                Box::pin(self.fetch()).await.map_err(Failure::Transient)
-            });
-            if let Ok(Some(message)) = fetched.await {
-                return Some(message);
-            }
-        }
-    }
-
-    /// One question for a request. The consumer is made where it is not there.
-    async fn fetch(&self) -> Result<Option<Message>, FetchError> {
-        let config = streams::bake_consumer(self.bakery.class());
-        let requests = self.jetstream.get_stream_no_info(stream::BAKE_REQUESTS);
-        let requests = requests.await.map_err(FetchError::of("find the stream"))?;
-        let consumer: PullConsumer = requests
-            .create_consumer(config)
-            .await
-            .map_err(FetchError::of("make the consumer"))?;
-        let mut batch = consumer
-            .fetch()
-            .max_messages(1)
-            .expires(FETCH_EXPIRY)
-            .messages()
-            .await
-            .map_err(FetchError::of("ask for a request"))?;
-        let message = batch.next().await.transpose();
-        message.map_err(|source| FetchError {
-            doing: "receive a request",
-            source,
-        })
-    }
-
-    /// Bakes for one message and answers it.
-    async fn serve(&self, message: &Message, shutdown: &CancellationToken) {
-        let baking = outcome::handle(self, message);
-        let outcome = tokio::select! {
-            outcome = baking => outcome,
-            () = keep_alive(message) => unreachable!("a heart does not stop by itself"),
-            () = shutdown.cancelled() => outcome::abandon(self, message).await,
         };
-        let answered = match outcome {
-            Outcome::Settled => message.double_ack().await,
-            Outcome::Again(delay) => message.ack_with(AckKind::Nak(Some(delay))).await,
-        };
-        if let Err(error) = answered {
-            warn!(subject = %message.subject, %error, "bake request not answered, it will come again");
+        std::fs::create_dir_all(server.work()).context("make the work directory")?;
+        Ok(server)
+    }
+
+    fn requests(&self) -> Queue {
+        Queue {
+            jetstream: self.jetstream.clone(),
+            stream: stream::BAKE_REQUESTS,
+            consumer: streams::bake_consumer(self.bakery.class()),
+            at_once: REQUESTS_AT_ONCE,
         }
+    }
+
+    fn triggers(&self) -> Queue {
+        Queue {
+            jetstream: self.jetstream.clone(),
+            stream: stream::BAKE_TRIGGERS,
+            consumer: streams::trigger_consumer(),
+            at_once: TRIGGERS_AT_ONCE,
+        }
+    }
+
+    /// Where sources lie while they are read.
+    fn work(&self) -> PathBuf {
+        self.state.join("work")
     }
 }
 
-/// Why there is no request.
-#[derive(Debug, thiserror::Error)]
-#[error("{doing}")]
-struct FetchError {
-    doing: &'static str,
-    source: async_nats::Error,
-}
+/// Bakes what requests ask for.
+struct Requests(Arc<Server>);
 
-impl FetchError {
-    fn of<E: Into<async_nats::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
-        move |error| Self {
-            doing,
-            source: error.into(),
-        }
+#[async_trait]
+impl Handler for Requests {
+    async fn handle(&self, message: &jetstream::Message) -> Outcome {
+        outcome::handle(&self.0, message).await
+    }
+
+    async fn abandon(&self, message: &jetstream::Message) -> Outcome {
+        outcome::abandon(&self.0, message).await
     }
 }
 
-/// Tells the server that the message is worked on, for ever.
-async fn keep_alive(message: &Message) {
-    let mut heart = interval(HEARTBEAT);
-    heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        heart.tick().await;
-        if let Err(error) = message.ack_with(AckKind::Progress).await {
-            warn!(subject = %message.subject, %error, "heartbeat not sent");
-        }
-    }
+async fn open(jetstream: &jetstream::Context, bucket: &str) -> anyhow::Result<kv::Store> {
+    let opened = jetstream.get_key_value(bucket).await;
+    opened.with_context(|| not_made(bucket))
+}
+
+fn not_made(bucket: &str) -> String {
+    format!("open the bucket {bucket}: was `bakery init` run on this server?")
+}
+
+/// By what people tell the holders of leases apart: one name for each start of a bakery.
+fn name() -> Token {
+    Uuid::now_v7().into()
 }
 
 /// Makes the state directory this process's own, and removes what a dead bakery left in it.

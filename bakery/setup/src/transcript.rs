@@ -9,7 +9,7 @@ const LOG_BYTES: usize = 16 << 20;
 const END_BYTES: usize = 16 << 10;
 
 /// What was written so far.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Transcript {
     whole: Vec<u8>,
     end: VecDeque<u8>,

@@ -143,6 +143,50 @@ impl FromStr for BakeSubject {
     }
 }
 
+/// Where it is told that a source changed: `bake.trigger.<trust>.<tenant>.<environment>`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct BakeTriggerSubject {
+    /// How far the author of the source is trusted.
+    pub trust: Trust,
+    /// Whose environment it is.
+    pub tenant: Token,
+    /// The environment.
+    pub environment: Token,
+}
+
+impl BakeTriggerSubject {
+    /// Every trigger.
+    pub const FILTER: &str = "bake.trigger.>";
+}
+
+impl fmt::Display for BakeTriggerSubject {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            formatter,
+            "bake.trigger.{}.{}.{}",
+            self.trust, self.tenant, self.environment
+        )
+    }
+}
+
+impl FromStr for BakeTriggerSubject {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        let parts: Vec<_> = text.split('.').collect();
+        let ["bake", "trigger", trust, tenant, environment] = parts[..] else {
+            return Err(TextError::new(format!(
+                "must be bake.trigger.<trust>.<tenant>.<environment>, is {text:?}"
+            )));
+        };
+        Ok(Self {
+            trust: trust.parse()?,
+            tenant: tenant.parse()?,
+            environment: environment.parse()?,
+        })
+    }
+}
+
 /// Where a result is published and stored; the stream takes the first.
 pub fn report_subject(tenant: &Token, job_id: &Token) -> String {
     format!("build.report.{tenant}.{job_id}")
@@ -168,14 +212,41 @@ pub fn dead_subject(tenant: &Token, job_id: &Token) -> String {
     format!("build.dead.{tenant}.{job_id}")
 }
 
-/// A changed source.
-pub fn bake_trigger_subject(trust: Trust, tenant: &Token, environment: &Token) -> String {
-    format!("bake.trigger.{trust}.{tenant}.{environment}")
-}
-
 /// Events of a bake.
 pub fn bake_event_subject(tenant: &Token, environment: &Token) -> String {
     format!("bake.event.{tenant}.{environment}")
+}
+
+/// What a key in [`bucket::ENVIRONMENTS`] is the definition of. Templates sort before environments.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Definition {
+    /// Of a template.
+    Template(Token),
+    /// Of a tenant's environment.
+    Environment(Token, Token),
+}
+
+impl fmt::Display for Definition {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&match self {
+            Self::Template(name) => template_definition_key(name),
+            Self::Environment(tenant, name) => environment_key(tenant, name),
+        })
+    }
+}
+
+impl FromStr for Definition {
+    type Err = TextError;
+
+    fn from_str(text: &str) -> Result<Self, TextError> {
+        match text.split('.').collect::<Vec<_>>()[..] {
+            ["template", name] => Ok(Self::Template(name.parse()?)),
+            ["environment", tenant, name] => Ok(Self::Environment(tenant.parse()?, name.parse()?)),
+            _ => Err(TextError::new(format!(
+                "must be template.<name> or environment.<tenant>.<name>, is {text:?}"
+            ))),
+        }
+    }
 }
 
 /// Key of a template's definition in [`bucket::ENVIRONMENTS`].
@@ -286,6 +357,19 @@ mod tests {
                 .parse::<BakeSubject>()
                 .is_err()
         );
+    }
+
+    #[test]
+    fn the_key_of_a_definition_reads_back_what_it_writes() {
+        for key in ["template.node", "environment.acme.widget"] {
+            assert_eq!(key.parse::<Definition>().unwrap().to_string(), key);
+        }
+        for bad in ["template", "template.a.b", "environment.a", "x.y"] {
+            assert!(bad.parse::<Definition>().is_err(), "{bad}");
+        }
+        let trigger = "bake.trigger.trusted.acme.widget";
+        let subject: BakeTriggerSubject = trigger.parse().unwrap();
+        assert_eq!(subject.to_string(), trigger);
     }
 
     #[test]

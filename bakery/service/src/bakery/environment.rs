@@ -1,11 +1,11 @@
 //! Environments: a guest derived from its template, with the declared inputs and no other file of the source, set up and frozen.
 
-use schemas::Source;
 use schemas::bake::{BakeEventKind, BakeRequest};
 use schemas::guest::HOSTNAME;
+use schemas::source::{ArchiveSource, Source};
 use schemas::{Environment, Sha256Digest, Tenant, Token, Trust};
 use setup::{Room, way_out};
-use source::{Archive, Limits};
+use source::Archive;
 use store::{Details, KeyParts, Manifest, NoProgress};
 use vm::{Identity, SnapshotFiles};
 
@@ -36,35 +36,44 @@ pub struct Baked {
 }
 
 /// What an environment's bake works with.
-pub(super) struct Ingredients {
+pub struct Ingredients {
     pub(super) definition: Environment,
     pub(super) tenant: Tenant,
     pub(super) template: Manifest,
     pub(super) archive: Archive,
+    pub(super) stored: ArchiveSource,
     pub(super) parts: KeyParts,
 }
 
+impl Ingredients {
+    /// The key of what they make.
+    pub fn key(&self) -> Sha256Digest {
+        self.parts.key()
+    }
+
+    /// Where the inputs come from, so that they can be had again whatever becomes of the place they were first fetched from.
+    pub fn source(&self) -> Source {
+        Source::Archive(self.stored.clone())
+    }
+}
+
 impl Bakery {
-    /// Bakes what is asked for, its template first where that is missing or no longer what its definition says. What is published
-    /// already, and can be fetched, is found.
-    pub async fn bake(
+    /// Gathers what is asked for: the template, which is baked first where it is missing or no longer what its definition says; the
+    /// source; and the key, which follows from both.
+    pub(crate) async fn gather(
         &self,
         order: &Order,
         definitions: &Definitions,
         news: &dyn Reporter,
-    ) -> Result<Baked, BakeError> {
+    ) -> Result<Ingredients, BakeError> {
         let (environment, template) = defined(order, definitions).await?;
         let template = self.template(&template, news).await?;
         let ingredients = self.ingredients(order, environment, template).await?;
-        let key = ingredients.parts.key();
-        if let Some(wanted) = order.request.key.filter(|wanted| *wanted != key) {
-            return Err(BakeError::Key { wanted, found: key });
+        let key = ingredients.key();
+        match order.request.key {
+            Some(wanted) if wanted != key => Err(BakeError::Key { wanted, found: key }),
+            Some(_) | None => Ok(ingredients),
         }
-        if Box::pin(self.store.find_whole(&key)).await?.is_some() {
-            return Ok(Baked { key, found: true });
-        }
-        self.bake_environment(ingredients, news).await?;
-        Ok(Baked { key, found: false })
     }
 
     /// Fetches the source, and computes the key from it.
@@ -74,28 +83,28 @@ impl Bakery {
         definition: Environment,
         template: Manifest,
     ) -> Result<Ingredients, BakeError> {
-        let Source::Archive(archive) = &order.request.source else {
-            todo!()
-        };
-        let (tenant, limits) = (&order.tenant, Limits::default());
-        let work = self.work();
+        let (tenant, trust, work) = (&order.tenant, order.trust, self.work());
         crate::files::make_directory(&work)?;
-        let archive = source::fetch_archive(&self.objects, archive, tenant, &limits, &work).await?;
-        let inputs = archive.input_digests(&definition.inputs).await?;
-        let parts = KeyParts::environment(tenant, order.trust, &template, &definition, inputs);
+        let fetching = self
+            .sources
+            .fetch(tenant, trust, &order.request.source, &work);
+        let fetched = Box::pin(fetching).await?;
+        let inputs = fetched.archive.input_digests(&definition.inputs).await?;
+        let parts = KeyParts::environment(tenant, trust, &template, &definition, inputs);
         Ok(Ingredients {
             definition,
-            tenant: Tenant::unknown(tenant.clone()),
+            tenant: self.sources.tenant(tenant).await?,
             template,
-            archive,
+            archive: fetched.archive,
+            stored: fetched.stored,
             parts,
         })
     }
 
     /// Derives, puts in, sets up, freezes and publishes.
-    pub(super) async fn bake_environment(
+    pub(crate) async fn bake_environment(
         &self,
-        ingredients: Ingredients,
+        ingredients: &Ingredients,
         news: &dyn Reporter,
     ) -> Result<Sha256Digest, BakeError> {
         let definition = &ingredients.definition;
@@ -131,7 +140,7 @@ impl Bakery {
             gate: None,
         };
         let manifest = self
-            .publish(&what, vm, ingredients.parts, details, news)
+            .publish(&what, vm, ingredients.parts.clone(), details, news)
             .await?;
         Ok(manifest.key)
     }
@@ -143,7 +152,10 @@ async fn defined(
     definitions: &Definitions,
 ) -> Result<(Environment, schemas::Template), BakeError> {
     let (tenant, name) = (&order.tenant, &order.request.environment);
-    let environment = definitions.environment(tenant, name).await?;
+    let environment = match &order.request.definition {
+        Some(inline) => Some((**inline).clone()),
+        None => definitions.environment(tenant, name).await?,
+    };
     let environment = environment.ok_or_else(|| BakeError::UnknownEnvironment {
         tenant: tenant.clone(),
         name: name.clone(),

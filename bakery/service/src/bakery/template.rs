@@ -5,8 +5,7 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use schemas::bake::BakeEventKind;
 use schemas::step::Env;
-use schemas::template::Base;
-use schemas::{EnvName, Sha256Digest, Template};
+use schemas::{EnvName, Sha256Digest, Template, Token, names};
 use setup::{Setup, SetupError};
 use store::{Details, KeyParts, Manifest};
 use vm::{AgentClient, BootSpec, Machine};
@@ -14,6 +13,8 @@ use wire::User;
 
 use super::plan::{Plan, is_current, is_fresh};
 use super::{Bakery, end};
+use crate::base::{self, Suppliers};
+use crate::election::Turn;
 use crate::error::BakeError;
 use crate::news::{News, OfSetup, Reporter, timed};
 use crate::root::{self, SOURCE_DATE_EPOCH};
@@ -30,20 +31,55 @@ pub(super) struct Bootable {
 impl Bakery {
     /// The manifest of `definition`'s snapshot, which can be fetched: the one that is there if it still is what the definition says and
     /// young enough, else a new one.
-    pub(super) async fn template(
+    pub(crate) async fn template(
         &self,
         definition: &Template,
         news: &dyn Reporter,
     ) -> Result<Manifest, BakeError> {
-        let plan = self.plan(definition).await?;
-        let (class, name) = (&self.class, &definition.name);
-        if let Some(key) = self.store.template_key(class, name).await?
-            && let Some(manifest) = self.fresh(definition, &key).await?
-            && is_current(&manifest.parts, &plan.parts)
-        {
-            return Ok(manifest);
+        let lease = names::template_lease(&self.class, &definition.name);
+        loop {
+            let plan = self.plan(definition).await?;
+            if let Some(manifest) = self.current(definition, &plan).await? {
+                return Ok(manifest);
+            }
+            let making = Box::pin(self.make_template(definition, plan, news));
+            match self.turn(&lease, making).await? {
+                Turn::Done(manifest) => return Ok(manifest),
+                Turn::LookAgain => {}
+            }
         }
-        self.make_template(definition, plan, news).await
+    }
+
+    /// The template that is there, if it is what `plan` would make, and not too old.
+    async fn current(
+        &self,
+        definition: &Template,
+        plan: &Plan,
+    ) -> Result<Option<Manifest>, BakeError> {
+        let key = self.template_key(&definition.name).await?;
+        let Some(key) = key else { return Ok(None) };
+        let manifest = self.fresh(definition, &key).await?;
+        Ok(manifest.filter(|manifest| is_current(&manifest.parts, &plan.parts)))
+    }
+
+    /// The key of the template of that name, as it is for this class now; none where none was baked.
+    pub(crate) async fn template_key(
+        &self,
+        name: &Token,
+    ) -> Result<Option<Sha256Digest>, BakeError> {
+        Ok(self.store.template_key(&self.class, name).await?)
+    }
+
+    /// Whether the template's snapshot is missing, or its time is over.
+    pub(crate) async fn is_stale(&self, definition: &Template) -> Result<bool, BakeError> {
+        let Some(key) = self.template_key(&definition.name).await? else {
+            return Ok(true);
+        };
+        let Some(digest) = self.store.find(&key).await? else {
+            return Ok(true);
+        };
+        let manifest = Box::pin(self.store.manifest(&digest)).await?;
+        Ok(!is_fresh(definition, manifest.created_at, Timestamp::now()))
     }
 
     /// The template with that key, if all of it is there and it is not too old.
@@ -62,16 +98,21 @@ impl Bakery {
         plan: Plan,
         news: &dyn Reporter,
     ) -> Result<Manifest, BakeError> {
+        // Whoever had the turn before may have made it.
+        if let Some(manifest) = self.current(definition, &plan).await? {
+            return Ok(manifest);
+        }
         let what = format!("template {}", definition.name);
         let begins =
             format!("{what} is not baked yet, too old, or not from what it is made of now");
         news.tell(News::new(BakeEventKind::Started, begins)).await;
-        let Base::Debian(debian) = &definition.base else {
-            todo!()
+        let suppliers = Suppliers {
+            config: &self.config,
+            objects: &self.objects,
         };
-        let (sources, work) = (&self.config.debian_sources, plan.work.path());
-        let making = root::make(debian, sources, plan.ca.as_deref(), work);
-        let root = timed(news, &format!("{what}, packages installed"), making).await?;
+        let work = plan.work.path();
+        let making = base::make(&definition.base, suppliers, plan.ca.as_deref(), work);
+        let root = timed(news, &format!("{what}, root made"), Box::pin(making)).await?;
         let parts = KeyParts {
             root: Some(root.digest),
             ..plan.parts

@@ -12,6 +12,7 @@ use schemas::guest::CA_BUNDLE;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use setup::{Registries, Registry};
+use source::SourcesConfig;
 use toml::{Table, Value};
 
 use super::{Config, Kernel, OciRegistry, Qemu};
@@ -70,12 +71,19 @@ impl Settings {
             self.problems.push(problem);
         }
         let nats = self.take_or("nats", NatsConfig::default());
+        let ca_bundle: PathBuf = self.take_or("ca_bundle", CA_BUNDLE.into());
+        let git = self.take_or("git", GitFields::default());
         Some(Config {
+            sources: SourcesConfig {
+                fetch_template: git.template,
+                ca_bundle: ca_bundle.clone(),
+                ..SourcesConfig::default()
+            },
             pools,
             replicas,
             log: self.take_or("log", Format::default()),
             agent: self.take("agent").unwrap_or_else(beside_this_program),
-            ca_bundle: self.take_or("ca_bundle", CA_BUNDLE.into()),
+            ca_bundle,
             nats: with_variables(nats, variable),
             objects: self.take_or("objects", ObjectsConfig::default()),
             qemu: self.take_or("qemu", Qemu::default()),
@@ -201,6 +209,12 @@ struct KernelFields {
     package: Option<String>,
     image: Option<PathBuf>,
     modules: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct GitFields {
+    template: Option<Token>,
 }
 
 #[derive(Default, Deserialize)]

@@ -14,6 +14,7 @@ use store::Fault;
 use tracing::{error, info, warn};
 
 use super::Server;
+use super::baking::Failed;
 use crate::bakery::{Baked, Order};
 use crate::error::BakeError;
 use crate::events::Events;
@@ -23,7 +24,7 @@ use crate::news::{News, Reporter};
 const AGAIN_AFTER: Duration = Duration::from_secs(10);
 
 /// 1 s: another bakery takes it at once.
-const ABANDONED_FOR: Duration = Duration::from_secs(1);
+pub(super) const ABANDONED_FOR: Duration = Duration::from_secs(1);
 
 /// 5: trouble that lasts longer than that needs a person, who should hear of it.
 const MAX_TRIES: u64 = 5;
@@ -39,7 +40,7 @@ pub(super) enum Outcome {
 
 impl Outcome {
     /// This, once its event is stored. A message is not acknowledged before: who waits for the event would wait for ever.
-    fn once<E>(self, told: Result<(), E>) -> Self {
+    pub(super) fn once<E>(self, told: Result<(), E>) -> Self {
         match (self, told) {
             (Self::Again(delay), _) => Self::Again(delay),
             (Self::Settled, Ok(())) => Self::Settled,
@@ -65,13 +66,19 @@ pub(super) async fn handle(server: &Server, message: &Message) -> Outcome {
     events
         .tell(News::new(BakeEventKind::Requested, taken))
         .await;
-    match Box::pin(server.bakery.bake(&order, &server.definitions, &events)).await {
+    match Box::pin(server.bake(&order, &events)).await {
         Ok(baked) => {
             info!(%tenant, %environment, key = %baked.key, found = baked.found, "baked");
             Outcome::Settled.once(events.tell_surely(published(baked)).await)
         }
         Err(error) => failed(server, message, &order, error, &events).await,
     }
+}
+
+/// How often a message was delivered.
+pub(super) fn tries(message: &Message) -> u64 {
+    let delivered = message.info().map_or(1, |info| info.delivered);
+    u64::try_from(delivered).unwrap_or(1)
 }
 
 /// Tells that the bakery ends and the bake goes elsewhere.
@@ -90,12 +97,11 @@ async fn failed(
     server: &Server,
     message: &Message,
     order: &Order,
-    error: BakeError,
+    failure: Failed,
     events: &Events,
 ) -> Outcome {
-    let delivered = message.info().map_or(1, |info| info.delivered);
-    let tries = u64::try_from(delivered).unwrap_or(1);
-    let sentence = Causes(&error).to_string();
+    let (tries, error) = (tries(message), &failure.error);
+    let sentence = Causes(error).to_string();
     let (tenant, environment) = (&order.tenant, &order.request.environment);
     let reason = error.reason();
     let outcome = after(error.fault(), tries);
@@ -107,20 +113,35 @@ async fn failed(
         }
         Outcome::Settled => {
             warn!(%tenant, %environment, reason, error = sentence, "bake failed");
-            let mut news = News::new(BakeEventKind::Failed, sentence);
-            if let BakeError::Setup(SetupError::Step(failure)) = error {
-                news.step = Some(failure.step.clone());
-                news.output = Some(failure.transcript.end());
-                news.log = stored(server, order, tries, failure.transcript).await;
-            }
+            let news = last_news(server, order, tries, &failure).await;
+            server
+                .remember_failure(order, &failure, news.log.clone())
+                .await;
             news
         }
     };
     outcome.once(events.tell_surely(news.because(reason)).await)
 }
 
+/// What is told of a bake that failed for good.
+async fn last_news(server: &Server, order: &Order, tries: u64, failed: &Failed) -> News {
+    let error = &failed.error;
+    let mut news = News::new(BakeEventKind::Failed, Causes(error).to_string());
+    news.key = failed.key;
+    news.step = error.step().cloned();
+    match error {
+        BakeError::Setup(SetupError::Step(failure)) => {
+            news.output = Some(failure.transcript.end());
+            news.log = stored(server, order, tries, failure.transcript.clone()).await;
+        }
+        BakeError::Remembered(failure) => news.log.clone_from(&failure.log),
+        _ => {}
+    }
+    news
+}
+
 /// What becomes of a message whose bake failed for the `tries`th time.
-fn after(fault: Fault, tries: u64) -> Outcome {
+pub(super) fn after(fault: Fault, tries: u64) -> Outcome {
     match fault {
         Fault::Job | Fault::Message => Outcome::Settled,
         Fault::Host if tries >= MAX_TRIES => Outcome::Settled,

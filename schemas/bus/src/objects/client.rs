@@ -1,6 +1,6 @@
 //! The client of one S3 server.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::meta::region::RegionProviderChain;
@@ -13,13 +13,14 @@ use aws_sdk_s3::config::{
     Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation,
 };
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
-use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
 use super::config::{Buckets, ObjectsConfig, RequestChecksums};
 use super::download::Download;
 use super::error::ObjectsError;
+use super::listed::{Listed, Page};
 use super::upload::Upload;
 use crate::retry::{self, Failure, Policy};
 
@@ -130,6 +131,12 @@ impl Objects {
 
     /// The size of an object, none if it is absent. A missing bucket looks the same here.
     pub async fn size(&self, bucket: &str, key: &str) -> Result<Option<u64>, ObjectsError> {
+        let listed = self.look(bucket, key).await?;
+        Ok(listed.map(|listed| listed.size))
+    }
+
+    /// The size and age of an object, none if it is absent. A missing bucket looks the same here.
+    pub async fn look(&self, bucket: &str, key: &str) -> Result<Option<Listed>, ObjectsError> {
         match self
             .client
             .head_object()
@@ -138,10 +145,54 @@ impl Objects {
             .send()
             .await
         {
-            Ok(head) => Ok(Some(unsigned(head.content_length()))),
+            Ok(head) => Ok(Some(Listed {
+                key: key.to_owned(),
+                size: unsigned(head.content_length()),
+                modified: system_time(head.last_modified()),
+            })),
             Err(error) if ObjectsError::says_absent(&error) => Ok(None),
             Err(error) => Err(ObjectsError::of(
                 format!("look up {key} in the bucket {bucket}"),
+                error,
+            )),
+        }
+    }
+
+    /// Up to 1000 objects whose keys begin with `prefix` and come after `after`, in the order of their keys.
+    pub async fn list(
+        &self,
+        bucket: &str,
+        prefix: &str,
+        after: Option<&str>,
+    ) -> Result<Page, ObjectsError> {
+        let request = self.client.list_objects_v2().bucket(bucket).prefix(prefix);
+        let sent = request.set_start_after(after.map(str::to_owned)).send();
+        let answer = sent.await.map_err(|error| {
+            ObjectsError::of(format!("list {prefix} in the bucket {bucket}"), error)
+        })?;
+        let whole = !answer.is_truncated().unwrap_or(false);
+        let objects = answer.contents.unwrap_or_default().into_iter();
+        let objects = objects.filter_map(|object| {
+            Some(Listed {
+                modified: system_time(object.last_modified()),
+                size: unsigned(object.size()),
+                key: object.key?,
+            })
+        });
+        Ok(Page {
+            objects: objects.collect(),
+            whole,
+        })
+    }
+
+    /// Takes an object away; it may be gone already.
+    pub async fn delete(&self, bucket: &str, key: &str) -> Result<(), ObjectsError> {
+        let request = self.client.delete_object().bucket(bucket).key(key);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(error) if ObjectsError::says_absent(&error) => Ok(()),
+            Err(error) => Err(ObjectsError::of(
+                format!("delete {key} from the bucket {bucket}"),
                 error,
             )),
         }
@@ -239,4 +290,10 @@ fn unsigned(length: Option<i64>) -> u64 {
     length
         .and_then(|length| u64::try_from(length).ok())
         .unwrap_or(0)
+}
+
+/// A time as the server gives it; one that is absent or out of range is now, so that nothing is taken for older than it is.
+fn system_time(time: Option<&DateTime>) -> SystemTime {
+    time.and_then(|time| SystemTime::try_from(*time).ok())
+        .unwrap_or_else(SystemTime::now)
 }

@@ -7,6 +7,7 @@ mod client;
 mod config;
 mod download;
 mod error;
+mod listed;
 #[cfg(test)]
 mod tests;
 mod upload;
@@ -15,5 +16,6 @@ pub use client::Objects;
 pub use config::{Buckets, ObjectsConfig, RequestChecksums};
 pub use download::Download;
 pub use error::ObjectsError;
+pub use listed::{Listed, Page};
 pub use schemas::ObjectUri;
 pub use upload::{PART_BYTES, Upload};

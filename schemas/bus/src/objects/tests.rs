@@ -1,6 +1,6 @@
 //! Objects against a real S3 implementation in this process.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use tokio::io::AsyncReadExt as _;
@@ -52,6 +52,43 @@ async fn an_absent_object_is_told_by_its_type() {
         "{error:?}"
     );
     assert!(!error.is_transient());
+}
+
+#[tokio::test]
+async fn objects_are_listed_in_order_with_size_and_age_page_by_page() {
+    let server = S3Server::start().await;
+    let objects = &server.objects;
+    let begun = SystemTime::now() - Duration::from_secs(2);
+    for number in 0..1002 {
+        let (key, body) = (format!("a/{number:04}"), bytes(number % 7));
+        objects.put(BUCKET, &key, body).await.unwrap();
+    }
+    objects.put(BUCKET, "b/0", bytes(1)).await.unwrap();
+    let first = objects.list(BUCKET, "a/", None).await.unwrap();
+    assert_eq!((first.objects.len(), first.whole), (1000, false));
+    let last = first.objects.last().unwrap();
+    assert_eq!((last.key.as_str(), last.size), ("a/0999", 999 % 7));
+    assert!(last.modified >= begun && last.modified <= SystemTime::now());
+    let rest = objects.list(BUCKET, "a/", Some(&last.key)).await.unwrap();
+    let keys: Vec<_> = rest
+        .objects
+        .iter()
+        .map(|object| object.key.as_str())
+        .collect();
+    assert_eq!((keys, rest.whole), (vec!["a/1000", "a/1001"], true));
+    let seen = objects.look(BUCKET, "a/1001").await.unwrap();
+    assert_eq!(seen.as_ref(), rest.objects.last());
+}
+
+#[tokio::test]
+async fn what_is_deleted_is_gone_and_may_be_so_already() {
+    let server = S3Server::start().await;
+    let objects = &server.objects;
+    objects.put(BUCKET, "a", bytes(1)).await.unwrap();
+    for _ in 0..2 {
+        objects.delete(BUCKET, "a").await.unwrap();
+        assert_eq!(objects.look(BUCKET, "a").await.unwrap(), None);
+    }
 }
 
 #[tokio::test]

@@ -4,12 +4,13 @@
 //! | consumer | stream | made by |
 //! | --- | --- | --- |
 //! | `workers-<pool>-<trust>` | `BUILD_JOBS` | `bakery init` |
-//! | `bakery-<class>` | `BAKE_REQUESTS` | each bakery of the class, at its start |
+//! | `bakery-<class>` | `BAKE_REQUESTS` | each bakery of the class |
+//! | `bakery-triggers` | `BAKE_TRIGGERS` | each bakery |
 
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
-use schemas::names::BakeSubject;
+use schemas::names::{BakeSubject, BakeTriggerSubject};
 use schemas::{HostClass, JobSubject, Token, Trust};
 
 /// 30 s: three missed 10 s heartbeats, and whoever held the message is taken for dead.
@@ -26,6 +27,12 @@ pub fn job_consumer(pool: &Token, trust: Trust) -> pull::Config {
 /// Through which bakeries of one host class take requests.
 pub fn bake_consumer(class: &HostClass) -> pull::Config {
     work(format!("bakery-{class}"), BakeSubject::filter(class))
+}
+
+/// Through which all bakeries take triggers.
+pub fn trigger_consumer() -> pull::Config {
+    let filter = BakeTriggerSubject::FILTER.to_owned();
+    work("bakery-triggers".to_owned(), filter)
 }
 
 fn work(name: String, filter_subject: String) -> pull::Config {

@@ -30,7 +30,7 @@ use std::time::Duration;
 
 use schemas::names::{bucket, stream};
 
-pub use consumers::{ACK_WAIT, bake_consumer, job_consumer};
+pub use consumers::{ACK_WAIT, bake_consumer, job_consumer, trigger_consumer};
 pub use provision::{ProvisionError, provision};
 
 /// One day.

@@ -1,0 +1,88 @@
+//! Which bakery bakes, of all that could: the one that holds the lease of what is to be baked.
+//!
+//! ```text
+//! wanted ─ there? ──yes─▶ found
+//!    ▲       └─no─ take the lease ─ mine ─▶ bake, renewing ─▶ published, lease released
+//!    │                 └─ another's ─ wait until it is free ──╮
+//!    └────────────────────────────────────────────────────────╯
+//! ```
+//!
+//! What always holds: of all bakeries at most one makes a snapshot at a time; one that dies or cannot reach the server loses the lease, and
+//! the next looks again before it bakes; in one process one guest is made at a time, since a bake takes all the memory that its guest has.
+
+use bus::lease::{Lease, LeaseError, Leases};
+use schemas::Token;
+use tokio::sync::Mutex;
+use tracing::info;
+
+use crate::error::BakeError;
+
+/// The turns of one bakery.
+pub(crate) struct Election {
+    leases: Option<Leases>,
+    name: Token,
+    /// Held while a guest is made.
+    oven: Mutex<()>,
+}
+
+/// What came of asking for a turn.
+pub(crate) enum Turn<T> {
+    /// The work was done, and this is what came of it.
+    Done(T),
+    /// Another bakery was at it, and no longer is: look again at what there is.
+    LookAgain,
+}
+
+impl Election {
+    /// Among all bakeries that use these leases. `name` is for people who look at them.
+    pub(crate) fn among(leases: Leases, name: Token) -> Self {
+        Self {
+            leases: Some(leases),
+            name,
+            oven: Mutex::new(()),
+        }
+    }
+
+    /// For a bakery whose store nobody else uses.
+    #[cfg(test)]
+    pub(crate) fn alone() -> Self {
+        Self {
+            leases: None,
+            name: "alone".parse().expect("a plain word is a token"),
+            oven: Mutex::new(()),
+        }
+    }
+
+    /// Does `work` if nobody else is at what `lease` stands for; else waits until nobody is.
+    pub(crate) async fn turn<T>(
+        &self,
+        lease: &str,
+        work: impl Future<Output = Result<T, BakeError>>,
+    ) -> Result<Turn<T>, BakeError> {
+        let oven = self.oven.lock().await;
+        let Some(leases) = &self.leases else {
+            return work.await.map(Turn::Done);
+        };
+        let Some(held) = leases.take(lease, self.name.as_str()).await? else {
+            drop(oven);
+            info!(lease, "another bakery is at it");
+            leases.free(lease).await;
+            return Ok(Turn::LookAgain);
+        };
+        done_under(held, work).await.map(Turn::Done)
+    }
+}
+
+/// Does the work, and gives the lease back whatever came of it; one that was lost is not ours to give.
+async fn done_under<T>(
+    mut lease: Lease,
+    work: impl Future<Output = Result<T, BakeError>>,
+) -> Result<T, BakeError> {
+    match lease.while_held(work).await {
+        Ok(done) => {
+            lease.release().await;
+            done
+        }
+        Err(lost @ (LeaseError::Lost { .. } | LeaseError::Server { .. })) => Err(lost.into()),
+    }
+}
