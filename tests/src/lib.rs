@@ -11,6 +11,7 @@
 //! | [`tools`] | the pinned server binaries |
 //! | [`python`] | a Python with a NATS client |
 //! | [`nats`], [`s3`] | a running nats-server, a running `SeaweedFS` |
+//! | [`authority`], [`web`] | repositories and files behind https, as only a test trusts them |
 //! | [`programs`] | the programs that this build made |
 //! | [`stack`] | servers, bakery and worker together |
 //! | [`project`] | a project to build, as a git repository |
@@ -25,6 +26,7 @@
 //! directory (`SeaweedFS`'s sockets in `/tmp` excepted, which are removed).
 
 pub mod archive;
+pub mod authority;
 pub mod bench;
 pub mod demo;
 pub mod gate;
@@ -47,5 +49,6 @@ pub mod submit;
 pub mod tools;
 pub mod up;
 pub mod wait;
+pub mod web;
 mod weed;
 pub mod with;

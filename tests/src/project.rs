@@ -13,7 +13,7 @@ use crate::state::repository;
 const COMMITTED_AT: &str = "1767225600 +0000";
 
 /// Left out, as its own .gitignore has them.
-const NOT_SOURCE: [&str; 3] = ["node_modules", "dist", ".git"];
+const NOT_SOURCE: [&str; 5] = ["node_modules", "dist", "target", ".venv", ".git"];
 
 /// The repository. It is removed when this is dropped.
 #[derive(Debug)]
@@ -35,15 +35,60 @@ impl Project {
 
     /// A project of one file.
     pub fn of_file(name: &str, text: &str) -> Result<Self> {
-        let project = Self::empty()?;
-        fs::write(project.path().join(name), text).with_context(|| format!("write {name}"))?;
-        project.commit()?;
-        Ok(project)
+        Self::of_files(&[(name, text)])
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         self.directory.path()
+    }
+
+    /// A project of several files.
+    pub fn of_files(files: &[(&str, &str)]) -> Result<Self> {
+        let project = Self::empty()?;
+        for (name, text) in files {
+            project.write(name, text)?;
+        }
+        project.commit()?;
+        Ok(project)
+    }
+
+    /// Changes a file, and commits.
+    pub fn change(&self, name: &str, text: &str) -> Result<()> {
+        self.write(name, text)?;
+        self.git(&["add", "--all"])?;
+        self.git(&["commit", "--quiet", "--message=Change"])
+    }
+
+    /// Commits a change of a file on a branch without a history, and stays where it was.
+    pub fn branch(&self, branch: &str, name: &str, text: &str) -> Result<()> {
+        self.git(&["checkout", "--quiet", "--orphan", branch])?;
+        self.change(name, text)?;
+        self.git(&["checkout", "--quiet", "main"])
+    }
+
+    /// Puts the repository behind `uri` in as the submodule `path`, at its commit `commit`, and commits.
+    pub fn add_submodule(&self, path: &str, uri: &str, commit: &str) -> Result<()> {
+        let modules = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {uri}\n");
+        self.write(".gitmodules", &modules)?;
+        let link = format!("160000,{commit},{path}");
+        self.git(&["add", ".gitmodules"])?;
+        self.git(&["update-index", "--add", "--cacheinfo", &link])?;
+        self.git(&["commit", "--quiet", "--message=Submodule"])
+    }
+
+    /// The commit that is checked out.
+    pub fn head(&self) -> Result<String> {
+        let mut git = Command::new("git");
+        let output = git.current_dir(self.path()).args(["rev-parse", "HEAD"]);
+        let output = output.output().context("run git")?;
+        ensure!(output.status.success(), "git rev-parse: {}", output.status);
+        let text = String::from_utf8(output.stdout).context("a commit's id is ASCII")?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn write(&self, name: &str, text: &str) -> Result<()> {
+        fs::write(self.path().join(name), text).with_context(|| format!("write {name}"))
     }
 
     fn empty() -> Result<Self> {
@@ -103,19 +148,10 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
 
-    fn head(project: &Project) -> String {
-        let mut git = Command::new("git");
-        let output = git
-            .current_dir(project.path())
-            .args(["rev-parse", "HEAD"])
-            .output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
-    }
-
     #[test]
     fn a_project_is_the_same_commit_each_time() {
         let [first, second] = [(), ()].map(|()| Project::committed("widget").unwrap());
-        assert_eq!(head(&first), head(&second));
+        assert_eq!(first.head().unwrap(), second.head().unwrap());
         assert!(first.path().join("pages/index.md").exists());
     }
 }
