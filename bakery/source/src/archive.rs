@@ -153,9 +153,9 @@ fn digest(spool: &File, extent: Extent) -> Result<Sha256Digest, SourceError> {
 }
 
 /// Runs what blocks on the disk beside the reactor.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, SourceError> + Send + 'static,
-) -> Result<T, SourceError> {
+pub(crate) async fn blocking<T: Send + 'static, E: Send + 'static>(
+    work: impl FnOnce() -> Result<T, E> + Send + 'static,
+) -> Result<T, E> {
     tokio::task::spawn_blocking(work)
         .await
         .expect("reading a spool neither panics nor is it cancelled")

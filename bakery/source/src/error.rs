@@ -3,9 +3,13 @@
 use std::io;
 
 use bus::objects::ObjectsError;
-use schemas::{FieldError, ObjectUri, Reason, Sha256Digest, Token, TreePath};
+use schemas::https::{HostPort, HttpsUri};
+use schemas::source::ArchiveUri;
+use schemas::{FieldError, GitCommit, ObjectUri, Reason, Sha256Digest, Token, TreePath};
 use store::Fault;
 
+use crate::git::GitProblem;
+use crate::https::HttpsProblem;
 use crate::values::ValuesError;
 
 /// Why a source cannot be had.
@@ -15,9 +19,19 @@ pub enum SourceError {
     #[error("source {uri}: must lie under {allowed}")]
     Address {
         /// The address as the job gave it.
-        uri: ObjectUri,
+        uri: ArchiveUri,
         /// Where this tenant's sources lie.
         allowed: String,
+    },
+    /// The operator does not allow the tenant to fetch from there. Nothing was resolved.
+    #[error("source {uri}: tenant {tenant} may not fetch from {host}")]
+    NotAllowed {
+        /// The address as the job, or a submodule, gave it.
+        uri: HttpsUri,
+        /// The tenant.
+        tenant: Token,
+        /// What an operator would have to allow.
+        host: HostPort,
     },
     /// Nothing is stored at the address.
     #[error("source {uri}: is not there")]
@@ -25,23 +39,43 @@ pub enum SourceError {
         /// The address as the job gave it.
         uri: ObjectUri,
     },
-    /// What is stored has another digest than the job says.
+    /// What lies there has another digest than the job says.
     #[error("source {uri}: has sha256 {found}, the job says {wanted}")]
     Digest {
         /// The address as the job gave it.
-        uri: ObjectUri,
+        uri: ArchiveUri,
         /// The digest in the job.
         wanted: Sha256Digest,
-        /// The digest of what is stored.
+        /// The digest of what lies there.
         found: Sha256Digest,
     },
-    /// What is stored is larger than a source may be.
+    /// What lies there is larger than a source may be.
     #[error("source {uri}: is larger than {limit} bytes")]
     TooLarge {
         /// The address as the job gave it.
-        uri: ObjectUri,
+        uri: ArchiveUri,
         /// [`crate::Limits::max_archive_bytes`].
         limit: u64,
+    },
+    /// An archive could not be fetched over https.
+    #[error("fetch source {uri}")]
+    Https {
+        /// The address as the job gave it.
+        uri: HttpsUri,
+        /// Why not.
+        #[source]
+        source: HttpsProblem,
+    },
+    /// A commit could not be had, or is not what it should be.
+    #[error("git source {uri} at {commit}")]
+    Git {
+        /// The repository.
+        uri: HttpsUri,
+        /// The commit.
+        commit: GitCommit,
+        /// Why not.
+        #[source]
+        source: Box<GitProblem>,
     },
     /// What is stored is no archive.
     #[error("the source archive is not a readable .tar.zst")]
@@ -57,10 +91,19 @@ pub enum SourceError {
         /// What stands there instead.
         problem: InputProblem,
     },
-    /// The object store failed.
+    /// The object store could not be read.
     #[error("read source {uri}")]
     Objects {
-        /// The address as the job gave it.
+        /// The address.
+        uri: ObjectUri,
+        /// What the store said.
+        #[source]
+        source: ObjectsError,
+    },
+    /// The object store could not be written.
+    #[error("store source {uri}")]
+    Store {
+        /// The address.
         uri: ObjectUri,
         /// What the store said.
         #[source]
@@ -106,13 +149,17 @@ impl SourceError {
     pub fn fault(&self) -> Fault {
         match self {
             Self::Address { .. } | Self::Missing { .. } => Fault::Message,
-            Self::Digest { .. }
+            Self::NotAllowed { .. }
+            | Self::Digest { .. }
             | Self::TooLarge { .. }
             | Self::Format(_)
             | Self::Refused(_)
             | Self::Input { .. }
             | Self::Agent(_) => Fault::Job,
+            Self::Https { source, .. } => source.fault(),
+            Self::Git { source, .. } => source.fault(),
             Self::Objects { .. }
+            | Self::Store { .. }
             | Self::Download { .. }
             | Self::Spool(_)
             | Self::Tenant { .. }
@@ -125,12 +172,16 @@ impl SourceError {
         match self {
             Self::Digest { .. } => Reason::SourceDigestMismatch,
             Self::Address { .. }
+            | Self::NotAllowed { .. }
             | Self::Missing { .. }
             | Self::TooLarge { .. }
             | Self::Format(_)
             | Self::Refused(_)
             | Self::Input { .. } => Reason::InvalidJob,
+            Self::Https { source, .. } => source.reason(),
+            Self::Git { source, .. } => source.reason(),
             Self::Objects { .. }
+            | Self::Store { .. }
             | Self::Download { .. }
             | Self::Tenant { .. }
             | Self::Values { .. } => Reason::SourceUnavailable,

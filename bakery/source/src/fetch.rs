@@ -6,17 +6,17 @@ use std::path::Path;
 use bus::objects::{Download, Objects, ObjectsError};
 use schemas::source::{ArchiveSource, ArchiveUri};
 use schemas::{ObjectUri, Sha256Digest, Token, names};
-use sha2::{Digest, Sha256};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 
 use crate::archive::Archive;
 use crate::error::SourceError;
 use crate::limits::Limits;
+use crate::spool::{Spool, SpoolError};
 
 /// 256 KiB: read and hashed at a time.
 const BLOCK: usize = 256 * 1024;
 
-/// Fetches `source` for a job of `tenant` and reads it whole, with its files in the directory `into`.
+/// Fetches `source` from the object store for a job of `tenant` and reads it whole, with its files in the directory `into`.
 ///
 /// The address must lie in the bucket for sources, under `<tenant>/`; the bytes must have the digest that the job names.
 pub async fn fetch_archive(
@@ -26,29 +26,45 @@ pub async fn fetch_archive(
     limits: &Limits,
     into: &Path,
 ) -> Result<Archive, SourceError> {
-    let ArchiveUri::S3(uri) = &source.uri else {
-        todo!()
-    };
-    check_address(uri, &objects.buckets().sources, tenant)?;
+    let uri = check_address(&source.uri, &objects.buckets().sources, tenant)?;
     let (stored, found) = spool(objects, uri, limits, into).await?;
     let wanted = source.digest.sha256;
     if found != wanted {
-        let uri = uri.clone();
+        let uri = source.uri.clone();
         return Err(SourceError::Digest { uri, wanted, found });
     }
     Archive::open(stored, limits, into).await
 }
 
-/// Whether a job of `tenant` may name the address.
-fn check_address(uri: &ObjectUri, bucket: &str, tenant: &Token) -> Result<(), SourceError> {
-    let prefix = names::tenant_prefix(tenant);
-    if uri.bucket() == bucket && uri.key().starts_with(&prefix) {
-        return Ok(());
+/// The object `uri`, if it is there and is what its digest says: what lies under a tenant's prefix may have been replaced.
+pub(crate) async fn find(
+    objects: &Objects,
+    uri: &ObjectUri,
+    wanted: Sha256Digest,
+    limits: &Limits,
+    into: &Path,
+) -> Result<Option<File>, SourceError> {
+    match spool(objects, uri, limits, into).await {
+        Ok((file, found)) => Ok((found == wanted).then_some(file)),
+        Err(SourceError::Missing { .. } | SourceError::TooLarge { .. }) => Ok(None),
+        Err(error) => Err(error),
     }
-    Err(SourceError::Address {
-        uri: uri.clone(),
-        allowed: format!("s3://{bucket}/{prefix}"),
-    })
+}
+
+/// The address as one in the object store, if a job of `tenant` may name it.
+fn check_address<'a>(
+    uri: &'a ArchiveUri,
+    bucket: &str,
+    tenant: &Token,
+) -> Result<&'a ObjectUri, SourceError> {
+    let prefix = names::tenant_prefix(tenant);
+    match uri {
+        ArchiveUri::S3(uri) if uri.bucket() == bucket && uri.key().starts_with(&prefix) => Ok(uri),
+        ArchiveUri::S3(_) | ArchiveUri::Https(_) => Err(SourceError::Address {
+            uri: uri.clone(),
+            allowed: format!("s3://{bucket}/{prefix}"),
+        }),
+    }
 }
 
 /// Copies the object to an unnamed file and hashes it on the way.
@@ -62,41 +78,42 @@ async fn spool(
     let download = objects.get(uri.bucket(), uri.key()).await;
     let download = download.map_err(|error| unavailable(uri, error))?;
     if download.size > limit {
-        let uri = uri.clone();
-        return Err(SourceError::TooLarge { uri, limit });
+        return Err(too_large(uri, limit));
     }
-    let file = tempfile::tempfile_in(into).map_err(SourceError::Spool)?;
-    let mut file = tokio::fs::File::from_std(file);
-    let digest = copy(download, uri, limit, &mut file).await?;
-    file.flush().await.map_err(SourceError::Spool)?;
-    Ok((file.into_std().await, digest))
+    let mut spool = Spool::new(into, limit)?;
+    copy(download, uri, limit, &mut spool).await?;
+    spool.finish().await
 }
 
-/// Copies at most `limit` bytes, whatever length the server announced; returns their digest.
+/// Copies at most `limit` bytes, whatever length the server announced.
 async fn copy(
     mut from: Download,
     uri: &ObjectUri,
     limit: u64,
-    to: &mut tokio::fs::File,
-) -> Result<Sha256Digest, SourceError> {
-    let uri = || uri.clone();
-    let mut hasher = Sha256::new();
+    to: &mut Spool,
+) -> Result<(), SourceError> {
     let mut block = vec![0; BLOCK];
-    let mut left = limit;
     loop {
         let read = from.read(&mut block).await;
-        let count = read.map_err(|source| SourceError::Download { uri: uri(), source })?;
+        let count = read.map_err(|source| SourceError::Download {
+            uri: uri.clone(),
+            source,
+        })?;
         if count == 0 {
-            return Ok(Sha256Digest::from_bytes(hasher.finalize().into()));
+            return Ok(());
         }
-        left = left
-            .checked_sub(count as u64)
-            .ok_or_else(|| SourceError::TooLarge { uri: uri(), limit })?;
-        hasher.update(&block[..count]);
-        to.write_all(&block[..count])
+        to.write(&block[..count])
             .await
-            .map_err(SourceError::Spool)?;
+            .map_err(|error| match error {
+                SpoolError::Full => too_large(uri, limit),
+                SpoolError::Disk(error) => SourceError::Spool(error),
+            })?;
     }
+}
+
+fn too_large(uri: &ObjectUri, limit: u64) -> SourceError {
+    let uri = ArchiveUri::S3(uri.clone());
+    SourceError::TooLarge { uri, limit }
 }
 
 fn unavailable(uri: &ObjectUri, error: ObjectsError) -> SourceError {

@@ -17,16 +17,24 @@ use std::sync::Arc;
 use async_nats::jetstream::kv;
 use bus::objects::Objects;
 use egress::{Resolver, SystemResolver};
+use schemas::guest::{CA_BUNDLE, PROXY_PORT};
+use schemas::https::HttpsUri;
 use schemas::result::SourceDigests;
 use schemas::source::{ArchiveSource, ArchiveUri, Source};
-use schemas::{HostClass, Tenant, Token, Trust};
+use schemas::{HostClass, ObjectUri, Sha256Digest, Tenant, Token, Trust, names};
 use store::Store;
+use tracing::info;
 use vm::Driver;
 
 use crate::archive::Archive;
 use crate::config::SourcesConfig;
 use crate::error::SourceError;
-use crate::fetch::fetch_archive;
+use crate::fetch::{self, fetch_archive};
+use crate::git::{self, Guest};
+use crate::hosts::Hosts;
+use crate::https::Client;
+use crate::locks::Locks;
+use crate::spool;
 use crate::values::Values;
 
 /// Fetches sources. Clones share everything.
@@ -76,6 +84,10 @@ pub(crate) struct Shared {
     pub(crate) slots: PathBuf,
     pub(crate) config: SourcesConfig,
     pub(crate) resolver: Arc<dyn Resolver>,
+    /// How git is spoken to inside its VM.
+    pub(crate) guest: Guest,
+    /// One fetch of each archive and each commit at a time.
+    pub(crate) locks: Locks,
 }
 
 impl Sources {
@@ -92,6 +104,11 @@ impl Sources {
                 slots: parts.slots,
                 config: parts.config,
                 resolver: Arc::new(SystemResolver),
+                guest: Guest {
+                    proxy_port: PROXY_PORT,
+                    ca_bundle: CA_BUNDLE.to_owned(),
+                },
+                locks: Locks::default(),
             }),
         }
     }
@@ -101,16 +118,23 @@ impl Sources {
     pub async fn fetch(
         &self,
         tenant: &Token,
-        _trust: Trust,
+        trust: Trust,
         source: &Source,
         into: &Path,
     ) -> Result<Fetched, SourceError> {
         match source {
             Source::Archive(archive) => match &archive.uri {
                 ArchiveUri::S3(_) => self.stored(tenant, archive, into).await,
-                ArchiveUri::Https(_) => todo!(),
+                ArchiveUri::Https(uri) => {
+                    let hosts = Hosts::of(&self.tenant(tenant).await?);
+                    let wanted = archive.digest.sha256;
+                    self.remote(&hosts, tenant, uri, wanted, into).await
+                }
             },
-            Source::Git(_) => todo!(),
+            Source::Git(git) => {
+                let hosts = Hosts::of(&self.tenant(tenant).await?);
+                git::fetch(&self.shared, &hosts, tenant, trust, git, into).await
+            }
         }
     }
 
@@ -130,7 +154,7 @@ impl Sources {
         }
     }
 
-    /// An archive that lies in the object store already.
+    /// An archive that the job says lies in the object store.
     async fn stored(
         &self,
         tenant: &Token,
@@ -141,14 +165,81 @@ impl Sources {
             objects, config, ..
         } = &*self.shared;
         let archive = fetch_archive(objects, source, tenant, &config.limits, into).await?;
-        Ok(Fetched {
-            archive,
-            digest: SourceDigests {
-                sha256: source.digest.sha256,
-                git_commit: None,
-            },
-            stored: source.clone(),
-        })
+        Ok(fetched(archive, source.clone()))
+    }
+
+    /// An archive behind https: from the object store if it was fetched before, else from there.
+    async fn remote(
+        &self,
+        hosts: &Hosts,
+        tenant: &Token,
+        uri: &HttpsUri,
+        wanted: Sha256Digest,
+        into: &Path,
+    ) -> Result<Fetched, SourceError> {
+        hosts.check(uri)?;
+        let Shared {
+            objects,
+            config,
+            locks,
+            ..
+        } = &*self.shared;
+        let key = names::source_object(tenant, &wanted);
+        let kept = ObjectUri::new(&objects.buckets().sources, &key);
+        let kept = kept.expect("a token and digits are a key");
+        let _alone = locks.lock(kept.key()).await;
+        let found = fetch::find(objects, &kept, wanted, &config.limits, into).await?;
+        let archive = match found {
+            Some(file) => Archive::open(file, &config.limits, into).await?,
+            None => self.download(hosts, uri, wanted, &kept, into).await?,
+        };
+        let digest = wanted.into();
+        let uri = ArchiveUri::S3(kept);
+        Ok(fetched(archive, ArchiveSource { uri, digest }))
+    }
+
+    /// Fetches an archive and keeps it as `kept`. What cannot be read as an archive is not kept.
+    async fn download(
+        &self,
+        hosts: &Hosts,
+        uri: &HttpsUri,
+        wanted: Sha256Digest,
+        kept: &ObjectUri,
+        into: &Path,
+    ) -> Result<Archive, SourceError> {
+        let Shared {
+            objects,
+            config,
+            resolver,
+            ..
+        } = &*self.shared;
+        let client = Client {
+            hosts,
+            resolver: &**resolver,
+            ca_bundle: &config.ca_bundle,
+            limit: config.limits.max_archive_bytes,
+        };
+        let (file, found) = client.download(uri, into).await?;
+        if found != wanted {
+            let uri = ArchiveUri::Https(uri.clone());
+            return Err(SourceError::Digest { uri, wanted, found });
+        }
+        let copy = file.try_clone().map_err(SourceError::Spool)?;
+        let archive = Archive::open(copy, &config.limits, into).await?;
+        spool::upload(objects, &file, kept).await?;
+        info!(%uri, digest = %wanted, "archive fetched and kept");
+        Ok(archive)
+    }
+}
+
+fn fetched(archive: Archive, stored: ArchiveSource) -> Fetched {
+    Fetched {
+        archive,
+        digest: SourceDigests {
+            sha256: stored.digest.sha256,
+            git_commit: None,
+        },
+        stored,
     }
 }
 
@@ -161,3 +252,6 @@ impl std::fmt::Debug for Sources {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,309 @@
+//! Commits from a server on loopback, through the fake driver: its guests run the host's own git.
+
+use std::sync::atomic::Ordering;
+
+use schemas::source::{GitDigest, Source};
+use schemas::{Reason, TreePath};
+use store::Fault;
+
+use super::*;
+use crate::testing::bench::Bench;
+use crate::testing::repository::Repository;
+use crate::testing::server::{Server, repositories};
+
+/// The name that the server proves to be.
+const NAME: &str = "git.example.com";
+
+/// A server with one repository, `widget`, and what fetches from it.
+struct Rig {
+    widget: Repository,
+    server: Server,
+    bench: Bench,
+}
+
+impl Rig {
+    async fn new() -> Self {
+        let widget = Repository::new();
+        widget.write("package.json", b"{}\r\n");
+        widget.write("src/main.c", b"int main;\n");
+        widget.commit();
+        // A repository is served by the name of its directory.
+        let root = widget.path().parent().unwrap();
+        let server = Server::start(NAME, repositories(root)).await;
+        let host = format!("{NAME}:{}", server.port);
+        let tenant = format!(
+            r#"{{"name": "acme", "hosts": [{{"hosts": ["{host}"], "networks": ["127.0.0.0/8"]}}]}}"#
+        );
+        let bench = Bench::new(&server, &tenant).await;
+        Self {
+            widget,
+            server,
+            bench,
+        }
+    }
+
+    async fn baked() -> Self {
+        let rig = Self::new().await;
+        rig.bench.bake_fetch_template().await;
+        rig
+    }
+
+    fn uri(&self, repository: &Repository) -> String {
+        let name = repository.path().file_name().unwrap().to_str().unwrap();
+        format!("https://{NAME}:{}/{name}/.git", self.server.port)
+    }
+
+    fn source(&self, commit: &str, submodules: bool) -> Source {
+        source(&self.uri(&self.widget), commit, submodules)
+    }
+}
+
+fn source(uri: &str, commit: &str, submodules: bool) -> Source {
+    Source::Git(GitSource {
+        uri: uri.parse().unwrap(),
+        digest: GitDigest {
+            git_commit: commit.parse().unwrap(),
+        },
+        reference: None,
+        submodules,
+    })
+}
+
+/// The error with its causes, its owner and its word.
+fn told(error: &SourceError) -> (String, Fault, Reason) {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |e| e.source());
+    let sentence: Vec<_> = causes.map(ToString::to_string).collect();
+    (sentence.join(": "), error.fault(), error.reason())
+}
+
+async fn digest(fetched: &Fetched, path: &str) -> Sha256Digest {
+    let path: TreePath = path.parse().unwrap();
+    let digests = fetched.archive.input_digests(std::slice::from_ref(&path));
+    digests.await.unwrap()[&path]
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_is_fetched_once_and_is_the_same_archive_wherever_it_is_made() {
+    let rig = Rig::baked().await;
+    let commit = rig.widget.head();
+    let first = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+    assert_eq!(first.digest.git_commit.as_ref().unwrap().as_str(), commit);
+    assert_eq!(
+        digest(&first, "package.json").await,
+        Sha256Digest::of(b"{}\r\n")
+    );
+    assert_eq!(first.archive.newest_mtime(), 1_700_000_000);
+    let stored = format!("s3://build-sources/acme/untrusted/git/{commit}/plain.tar.zst");
+    assert_eq!(first.stored.uri.to_string(), stored);
+    let asked = rig.server.asked.load(Ordering::Relaxed);
+    let second = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+    assert_eq!(second.digest, first.digest);
+    assert_eq!(rig.server.asked.load(Ordering::Relaxed), asked);
+    let from_s3 = rig.bench.fetch(&Source::Archive(first.stored)).await;
+    assert_eq!(from_s3.unwrap().archive.entries(), 3);
+    rig.bench.snapshots.0.lock().unwrap().clear();
+    let third = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+    assert_eq!(third.digest, first.digest);
+    assert!(rig.server.asked.load(Ordering::Relaxed) > asked);
+    assert_eq!(rig.bench.slots(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_archive_that_the_tenant_has_replaced_is_made_anew() {
+    let rig = Rig::baked().await;
+    let commit = rig.widget.head();
+    let first = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+    let ArchiveUri::S3(uri) = &first.stored.uri else {
+        panic!("{}", first.stored.uri)
+    };
+    let put = rig
+        .bench
+        .s3
+        .objects
+        .put(uri.bucket(), uri.key(), "x".into());
+    put.await.unwrap();
+    let again = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+    assert_eq!(again.digest, first.digest);
+    let from_s3 = rig.bench.fetch(&Source::Archive(first.stored)).await;
+    assert!(from_s3.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_at_one_commit_share_one_fetch() {
+    let rig = Rig::baked().await;
+    let alone = {
+        let commit = rig.widget.head();
+        rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+        rig.server.asked.swap(0, Ordering::Relaxed)
+    };
+    rig.widget.write("more", b"x");
+    let source = rig.source(&rig.widget.commit(), false);
+    let fetch = || rig.bench.fetch(&source);
+    let (a, b, c) = tokio::join!(fetch(), fetch(), fetch());
+    assert_eq!(a.unwrap().digest, b.unwrap().digest);
+    assert!(c.is_ok());
+    assert_eq!(rig.server.asked.load(Ordering::Relaxed), alone);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_is_not_there_is_the_jobs_matter() {
+    let rig = Rig::baked().await;
+    let absent = rig.source(&"1".repeat(40), false);
+    let (sentence, fault, reason) = told(&rig.bench.fetch(&absent).await.unwrap_err());
+    assert!(sentence.contains("not our ref"), "{sentence}");
+    assert_eq!((fault, reason), (Fault::Job, Reason::InvalidJob));
+    let elsewhere = format!("https://{NAME}:{}/nothing/.git", rig.server.port);
+    let elsewhere = source(&elsewhere, &rig.widget.head(), false);
+    let (sentence, fault, _) = told(&rig.bench.fetch(&elsewhere).await.unwrap_err());
+    assert!(sentence.contains("not found"), "{sentence}");
+    assert_eq!(fault, Fault::Job);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_only_a_branch_leads_to_is_found_through_the_branch() {
+    let rig = Rig::baked().await;
+    let commit = rig.widget.head();
+    rig.widget.write("more", b"x");
+    rig.widget.commit();
+    // Protocol 0 hands out the tips of branches and nothing else.
+    rig.widget
+        .git(&["config", "uploadpack.allowAnySHA1InWant", "false"]);
+    let mut source = rig.source(&commit, false);
+    let Source::Git(git) = &mut source else {
+        panic!("made just now")
+    };
+    git.reference = Some("main".parse().unwrap());
+    let fetched = rig.bench.fetch(&source).await.unwrap();
+    assert_eq!(fetched.archive.entries(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn content_that_does_not_hash_to_the_commit_is_refused() {
+    let rig = Rig::baked().await;
+    let commit = rig.widget.head();
+    let tree = String::from_utf8(rig.widget.git(&["rev-parse", "HEAD:src/main.c"])).unwrap();
+    let blob = tree.trim();
+    rig.widget.write("src/main.c", b"int evil;\n");
+    rig.widget.git(&["hash-object", "-w", "src/main.c"]);
+    let evil = rig.widget.git(&["hash-object", "src/main.c"]);
+    let evil = String::from_utf8(evil).unwrap();
+    let file = |id: &str| {
+        let (directory, name) = id.trim().split_at(2);
+        rig.widget
+            .path()
+            .join(".git/objects")
+            .join(directory)
+            .join(name)
+    };
+    std::fs::remove_file(file(blob)).unwrap();
+    std::fs::copy(file(&evil), file(blob)).unwrap();
+    let (sentence, fault, reason) = told(
+        &rig.bench
+            .fetch(&rig.source(&commit, false))
+            .await
+            .unwrap_err(),
+    );
+    println!("{sentence} {fault:?} {reason:?}");
+    assert_ne!(reason, Reason::Completed);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_vm_is_started_and_nothing_resolved_for_a_host_that_is_not_allowed() {
+    let rig = Rig::baked().await;
+    let source = source("https://other.example.com/a", &"1".repeat(40), false);
+    let (sentence, fault, reason) = told(&rig.bench.fetch(&source).await.unwrap_err());
+    assert!(
+        sentence.contains("tenant acme may not fetch from other.example.com:443"),
+        "{sentence}"
+    );
+    assert_eq!((fault, reason), (Fault::Job, Reason::InvalidJob));
+    assert_eq!(rig.bench.resolved(), 0);
+    assert!(!rig.bench.dir.path().join("slots").exists());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_template_the_operator_is_told_what_to_do() {
+    let rig = Rig::new().await;
+    let source = rig.source(&rig.widget.head(), false);
+    let (sentence, fault, reason) = told(&rig.bench.fetch(&source).await.unwrap_err());
+    assert!(
+        sentence.contains("template fetch is not baked for class"),
+        "{sentence}"
+    );
+    assert_eq!((fault, reason), (Fault::Host, Reason::SourceUnavailable));
+}
+
+/// Adds `child` to `parent` at `path`, with `url` in its `.gitmodules`, and commits that; returns the commit.
+fn add_submodule(parent: &Repository, path: &str, child: &Repository, url: &str) -> String {
+    let modules = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
+    parent.write(".gitmodules", modules.as_bytes());
+    let info = format!("160000,{},{path}", child.head());
+    parent.git(&["update-index", "--add", "--cacheinfo", &info]);
+    parent.git(&["add", ".gitmodules"]);
+    parent.git(&["commit", "--quiet", "--message=submodule"]);
+    parent.head()
+}
+
+/// A relative address from one repository to another beside it.
+fn beside(repository: &Repository) -> String {
+    let name = repository.path().file_name().unwrap().to_str().unwrap();
+    format!("../../{name}/.git")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn submodules_are_fetched_at_the_commits_that_the_trees_pin() {
+    let rig = Rig::baked().await;
+    let (inner, outer) = (Repository::new(), Repository::new());
+    inner.write("deep", b"deep\n");
+    inner.commit();
+    outer.write("lib.c", b"lib\n");
+    outer.commit();
+    add_submodule(&outer, "third/inner", &inner, &beside(&inner));
+    // Later commits of the branches do not count.
+    let commit = add_submodule(&rig.widget, "vendor/outer", &outer, &beside(&outer));
+    outer.write("lib.c", b"newer\n");
+    outer.git(&["add", "lib.c"]);
+    outer.git(&["commit", "--quiet", "--message=newer"]);
+    let fetched = rig.bench.fetch(&rig.source(&commit, true)).await.unwrap();
+    let lib = digest(&fetched, "vendor/outer/lib.c").await;
+    assert_eq!(lib, Sha256Digest::of(b"lib\n"));
+    let deep = digest(&fetched, "vendor/outer/third/inner/deep").await;
+    assert_eq!(deep, Sha256Digest::of(b"deep\n"));
+    assert!(
+        fetched
+            .stored
+            .uri
+            .to_string()
+            .ends_with("/submodules.tar.zst")
+    );
+    let plain = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
+    assert_ne!(plain.digest.sha256, fetched.digest.sha256);
+    // package.json, src/main.c, .gitmodules, and the directories src, vendor and vendor/outer, which is empty.
+    assert_eq!(plain.archive.entries(), 6);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_submodule_that_cannot_be_had_is_named() {
+    let rig = Rig::baked().await;
+    for (url, problem) in [
+        (
+            "https://other.example.com/a",
+            "the tenant may not fetch https://other.example.com/a",
+        ),
+        ("git@git.example.com:a", "does not lead to https"),
+        ("../../../../../x", "does not lead to https"),
+    ] {
+        let commit = add_submodule(&rig.widget, "vendor/lib", &rig.widget, url);
+        let error = rig
+            .bench
+            .fetch(&rig.source(&commit, true))
+            .await
+            .unwrap_err();
+        let (sentence, fault, reason) = told(&error);
+        assert!(sentence.contains("submodule vendor/lib: "), "{sentence}");
+        assert!(sentence.contains(problem), "{sentence}");
+        assert_eq!((fault, reason), (Fault::Job, Reason::InvalidJob));
+    }
+    let asked = rig.bench.resolver.asked.lock().unwrap().clone();
+    assert!(asked.iter().all(|name| name == NAME), "{asked:?}");
+}
