@@ -23,6 +23,14 @@ impl Hosts {
         }
     }
 
+    /// The hosts that the operator allows itself.
+    pub(crate) fn of_operator(allowed: &Rule) -> Self {
+        Self {
+            tenant: Token::parse("operator").expect("a plain word is a token"),
+            rules: vec![allowed.clone()],
+        }
+    }
+
     /// The endpoint of `uri`, if the tenant may fetch from it. Nothing is resolved to find out.
     pub(crate) fn check(&self, uri: &HttpsUri) -> Result<Endpoint, SourceError> {
         self.endpoint(uri).ok_or_else(|| SourceError::NotAllowed {
