@@ -1,26 +1,38 @@
-//! Snapshots on this machine's disk.
+//! Snapshots on this machine's disk, within a limit.
 //!
 //! ```text
-//! <root>/snapshots/<manifest digest>/   manifest.json and the snapshot's files: whole, verified, read-only
-//! <root>/partial/<random>/              a download under way, or what a dead process left
+//! <root>/snapshots/<manifest digest>/      manifest.json and the snapshot's files: whole, verified, read-only
+//! <root>/snapshots/<manifest digest>/used  locked shared by whoever uses the snapshot; its time is the last use
+//! <root>/partial/<manifest digest>/        a download under way, or what is left of one; the next continues it
+//! <root>/partial/<manifest digest>.lock    locked by who downloads it
+//! <root>/room.lock                         locked by who makes room
+//! <root>/discarded/<random>/               on its way out
 //! ```
 //!
-//! What always holds: a directory under `snapshots` was whole when it came there, for that was by a rename; and one that
-//! is not any more, after a disk's failure or a person's hand, leaves by a rename too. Several processes may share
-//! a root: whoever renames first wins, and the other's copy, equal to it, is thrown away.
+//! What always holds: a directory under `snapshots` was whole when it came there, for that was by a rename; and it leaves by
+//! a rename too, which only happens under its lock, so never while it is in use, unless it is damaged. Several processes
+//! may share a root.
 
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use schemas::Sha256Digest;
-use tempfile::TempDir;
-use tracing::{info, warn};
+use tracing::warn;
 
 use crate::error::StoreError;
+use crate::lock;
 
-/// 24 h: no download takes as long, so a partial directory of that age has lost its process.
+mod room;
+#[cfg(test)]
+mod tests;
+
+/// A file of a snapshot's directory that no file of a snapshot may be named like: the lock of those who use it.
+pub(crate) const USED_FILE: &str = "used";
+
+/// 24 h: a download that was not continued for so long is not waited for any more.
 const ABANDONED: Duration = Duration::from_hours(24);
 
 /// Where snapshots lie on this machine, and how much room they may take.
@@ -36,197 +48,220 @@ pub struct CacheConfig {
 /// The directory that holds snapshots.
 #[derive(Debug, Clone)]
 pub(crate) struct Cache {
-    snapshots: PathBuf,
-    partial: PathBuf,
+    root: PathBuf,
+    max_bytes: u64,
+}
+
+/// Keeps a cached snapshot where it is, in every process, for as long as a clone of it lives.
+#[derive(Debug, Clone)]
+pub(crate) struct InUse {
+    _used: Arc<Used>,
+}
+
+#[derive(Debug)]
+struct Used(File);
+
+impl InUse {
+    /// For a snapshot that is used from now on.
+    fn new(locked: File) -> Self {
+        let used = Used(locked);
+        used.note();
+        Self {
+            _used: Arc::new(used),
+        }
+    }
+}
+
+impl Used {
+    /// Notes that the snapshot is used now. That it cannot be noted only makes it leave earlier.
+    fn note(&self) {
+        if let Err(error) = self.0.set_modified(SystemTime::now()) {
+            warn!(%error, "cannot note the use of a cached snapshot");
+        }
+    }
+}
+
+/// The end of a use counts as a use.
+impl Drop for Used {
+    fn drop(&mut self) {
+        self.note();
+    }
 }
 
 impl Cache {
-    /// Opens the cache in `root`, made if absent, and sweeps what dead processes left.
-    pub(crate) fn open(root: &Path) -> Result<Self, StoreError> {
+    /// Opens the cache, made if absent, and sweeps what dead processes left.
+    pub(crate) fn open(config: &CacheConfig) -> Result<Self, StoreError> {
         let cache = Self {
-            snapshots: root.join("snapshots"),
-            partial: root.join("partial"),
+            root: config.directory.clone(),
+            max_bytes: config.max_bytes,
         };
         cache.make()?;
-        cache
-            .sweep(SystemTime::now())
-            .map_err(StoreError::disk(format!(
-                "sweep {}",
-                cache.partial.display()
-            )))?;
+        cache.sweep(SystemTime::now())?;
         Ok(cache)
     }
 
     /// Makes its directories where they are not there: an operator may delete the cache at any time that nothing uses it.
     fn make(&self) -> Result<(), StoreError> {
-        for directory in [&self.snapshots, &self.partial] {
-            fs::create_dir_all(directory)
+        for directory in [self.snapshots(), self.partials(), self.discarded()] {
+            fs::create_dir_all(&directory)
                 .map_err(StoreError::disk(format!("make {}", directory.display())))?;
         }
         Ok(())
     }
 
-    /// Where the snapshot of that manifest is, if it is here.
-    pub(crate) fn find(&self, manifest: &Sha256Digest) -> Option<PathBuf> {
-        Some(self.path(manifest)).filter(|path| path.symlink_metadata().is_ok())
-    }
-
-    /// Takes the snapshot of that manifest away, if it is here. Who has its files open keeps them.
-    pub(crate) fn discard(&self, manifest: &Sha256Digest) -> Result<(), StoreError> {
-        let path = self.path(manifest);
-        let discarded = self.partial()?;
-        match fs::rename(&path, discarded.path().join("discarded")) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::disk(
-                format!("discard {}", path.display()),
-            )(error)),
-            // Another process may have been first.
-            Err(_) | Ok(()) => Ok(()),
+    /// Where the snapshot of that manifest is, if it is here, and what keeps it there.
+    pub(crate) fn find(&self, manifest: &Sha256Digest) -> io::Result<Option<(PathBuf, InUse)>> {
+        let path = self.snapshot(manifest);
+        match lock::shared(&path.join(USED_FILE)) {
+            Ok(locked) => Ok(Some((path, InUse::new(locked)))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
         }
     }
 
-    /// A new directory to download into; it goes with the value unless it is installed.
-    pub(crate) fn partial(&self) -> Result<TempDir, StoreError> {
+    /// Takes the snapshot of that manifest away, if it is here, since it is damaged. Who has its files open keeps them.
+    pub(crate) fn discard(&self, manifest: &Sha256Digest) -> Result<(), StoreError> {
         self.make()?;
-        tempfile::tempdir_in(&self.partial).map_err(StoreError::disk(format!(
-            "make a directory in {}",
-            self.partial.display()
-        )))
+        let path = self.snapshot(manifest);
+        let discarded = self
+            .out(&path)
+            .map_err(StoreError::disk(format!("discard {}", path.display())))?;
+        remove(&discarded);
+        Ok(())
     }
 
-    /// The directory for unnamed temporary files: on the same filesystem as the snapshots.
-    pub(crate) fn scratch(&self) -> Result<&Path, StoreError> {
+    /// Waits until nobody else downloads the snapshot of that manifest, in this process or another.
+    pub(crate) async fn lock(&self, manifest: &Sha256Digest) -> Result<Downloading, StoreError> {
         self.make()?;
-        Ok(&self.partial)
+        let path = self.partial(manifest).with_extension("lock");
+        let locked = lock::alone_in_time(&path).await;
+        let locked = locked.map_err(StoreError::disk(format!("lock {}", path.display())))?;
+        Ok(Downloading {
+            directory: self.partial(manifest),
+            path,
+            locked,
+        })
     }
 
-    /// Makes a whole download the snapshot of that manifest, and returns where it is now.
+    /// Makes a whole download the snapshot of that manifest, and returns where it is now and what keeps it there.
     pub(crate) fn install(
         &self,
-        whole: TempDir,
+        whole: &Path,
         manifest: &Sha256Digest,
-    ) -> Result<PathBuf, StoreError> {
-        let path = self.path(manifest);
-        let renamed = self.rename(whole.path(), &path);
-        renamed.map_err(StoreError::disk(format!("install {}", path.display())))?;
-        // After the rename there is nothing left to remove, unless another process was first.
-        drop(whole);
-        Ok(path)
+    ) -> Result<(PathBuf, InUse), StoreError> {
+        let path = self.snapshot(manifest);
+        let installed = self.rename(whole, &path);
+        let locked = installed.map_err(StoreError::disk(format!("install {}", path.display())))?;
+        Ok((path, InUse::new(locked)))
     }
 
-    fn rename(&self, whole: &Path, path: &Path) -> io::Result<()> {
+    /// Locked before it is to be seen, so that it cannot leave in between.
+    fn rename(&self, whole: &Path, path: &Path) -> io::Result<File> {
+        let locked = lock::shared(&whole.join(USED_FILE))?;
         File::open(whole)?.sync_all()?;
-        match fs::rename(whole, path) {
-            Err(error) if says_first(&error) => Ok(()),
-            Err(error) => Err(error),
-            Ok(()) => File::open(&self.snapshots)?.sync_all(),
+        fs::rename(whole, path)?;
+        File::open(self.snapshots())?.sync_all()?;
+        Ok(locked)
+    }
+
+    /// Moves a directory, or what else stands there, out of sight; it may be gone already. Removing it is another matter.
+    fn out(&self, path: &Path) -> io::Result<PathBuf> {
+        let discarded = tempfile::tempdir_in(self.discarded())?.keep();
+        match fs::rename(path, discarded.join("discarded")) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            // Another process may have been first.
+            Err(_) | Ok(()) => Ok(discarded),
         }
     }
 
-    fn path(&self, manifest: &Sha256Digest) -> PathBuf {
-        self.snapshots.join(manifest.to_string())
+    fn snapshots(&self) -> PathBuf {
+        self.root.join("snapshots")
     }
 
-    /// Removes partial directories that were begun [`ABANDONED`] before `now`. One that cannot be removed is in nobody's
-    /// way: it is named in the log and left.
-    fn sweep(&self, now: SystemTime) -> io::Result<()> {
-        for entry in fs::read_dir(&self.partial)? {
-            let path = entry?.path();
-            let abandoned = fs::symlink_metadata(&path)
-                .and_then(|metadata| metadata.modified())
-                .is_ok_and(|begun| now.duration_since(begun).is_ok_and(|age| age > ABANDONED));
-            if !abandoned {
-                continue;
-            }
-            match fs::remove_dir_all(&path) {
-                Ok(()) => info!(path = %path.display(), "removed an abandoned download"),
-                Err(error) => {
-                    warn!(path = %path.display(), %error, "cannot remove an abandoned download");
-                }
+    fn partials(&self) -> PathBuf {
+        self.root.join("partial")
+    }
+
+    fn discarded(&self) -> PathBuf {
+        self.root.join("discarded")
+    }
+
+    fn snapshot(&self, manifest: &Sha256Digest) -> PathBuf {
+        self.snapshots().join(manifest.to_string())
+    }
+
+    fn partial(&self, manifest: &Sha256Digest) -> PathBuf {
+        self.partials().join(manifest.to_string())
+    }
+
+    /// Removes what was discarded and not removed, and downloads that nobody continued for [`ABANDONED`] before `now`.
+    fn sweep(&self, now: SystemTime) -> Result<(), StoreError> {
+        let _alone = self.lock_room()?;
+        for entry in entries(&self.discarded())? {
+            remove(&entry);
+        }
+        for partial in self.unused_partials()? {
+            if now
+                .duration_since(partial.used)
+                .is_ok_and(|age| age > ABANDONED)
+            {
+                partial.abandon();
             }
         }
         Ok(())
     }
 }
 
-/// Whether a rename failed since there is such a directory already: filesystems have two words for it.
-fn says_first(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
-    )
+/// The right to download one snapshot: nobody else does so while it lives.
+#[derive(Debug)]
+pub(crate) struct Downloading {
+    /// Where to download it to; what a download before this one left is there.
+    pub(crate) directory: PathBuf,
+    path: PathBuf,
+    locked: File,
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cache() -> (TempDir, Cache) {
-        let root = tempfile::tempdir().unwrap();
-        let cache = Cache::open(root.path()).unwrap();
-        (root, cache)
+impl Downloading {
+    /// The download is in the cache: nobody needs the lock any more.
+    pub(crate) fn done(&self) {
+        forget(&self.path);
     }
 
-    #[test]
-    fn a_snapshot_is_found_once_it_is_installed() {
-        let (_root, cache) = cache();
-        let digest = Sha256Digest::of("manifest");
-        assert_eq!(cache.find(&digest), None);
-        let partial = cache.partial().unwrap();
-        fs::write(partial.path().join("memory"), "bytes").unwrap();
-        assert_eq!(cache.find(&digest), None);
-        let path = cache.install(partial, &digest).unwrap();
-        assert_eq!(cache.find(&digest), Some(path.clone()));
-        assert_eq!(fs::read(path.join("memory")).unwrap(), b"bytes");
-        assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn the_second_of_two_processes_that_install_one_snapshot_takes_the_firsts() {
-        let (_root, cache) = cache();
-        let digest = Sha256Digest::of("manifest");
-        for text in ["first", "second"] {
-            let partial = cache.partial().unwrap();
-            fs::write(partial.path().join("memory"), text).unwrap();
-            cache.install(partial, &digest).unwrap();
-        }
-        let path = cache.find(&digest).unwrap();
-        assert_eq!(fs::read(path.join("memory")).unwrap(), b"first");
-        assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn either_word_for_a_directory_that_is_there_is_understood() {
-        const ENOTEMPTY: i32 = 39;
-        const EEXIST: i32 = 17;
-        const ENOSPC: i32 = 28;
-        for (number, first) in [(ENOTEMPTY, true), (EEXIST, true), (ENOSPC, false)] {
-            assert_eq!(says_first(&io::Error::from_raw_os_error(number)), first);
+    /// Notes that the download goes on.
+    pub(crate) fn touch(&self) {
+        if let Err(error) = self.locked.set_modified(SystemTime::now()) {
+            warn!(%error, "cannot note that a download goes on");
         }
     }
+}
 
-    #[test]
-    fn what_is_discarded_is_gone_and_may_be_so_already() {
-        let (_root, cache) = cache();
-        let digest = Sha256Digest::of("manifest");
-        let path = cache.install(cache.partial().unwrap(), &digest).unwrap();
-        for _ in 0..2 {
-            cache.discard(&digest).unwrap();
-            assert!(!path.exists());
-            assert_eq!(fs::read_dir(&cache.partial).unwrap().count(), 0);
+/// The paths of what is in a directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let listed = fs::read_dir(directory).and_then(|entries| {
+        entries
+            .map(|entry| entry.map(|entry| entry.path()))
+            .collect()
+    });
+    listed.map_err(StoreError::disk(format!("list {}", directory.display())))
+}
+
+/// Removes a directory or a file with what is in it. One that cannot be removed is in nobody's way: it is named in the log
+/// and left.
+fn remove(path: &Path) {
+    let removed = match path.symlink_metadata() {
+        Ok(metadata) if metadata.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            warn!(path = %path.display(), %error, "cannot remove what the cache does not need");
         }
+        Err(_) | Ok(()) => {}
     }
+}
 
-    #[test]
-    fn what_a_dead_process_left_is_swept_after_a_day_and_not_before() {
-        let (_root, cache) = cache();
-        let left = cache.partial().unwrap().keep();
-        fs::write(left.join("memory"), "half").unwrap();
-        let begun = fs::metadata(&left).unwrap().modified().unwrap();
-        cache.sweep(begun + ABANDONED).unwrap();
-        assert!(left.exists());
-        cache
-            .sweep(begun + ABANDONED + Duration::from_secs(1))
-            .unwrap();
-        assert!(!left.exists());
-    }
+/// Removes a lock's file; whoever waits for it finds that it is gone.
+fn forget(lock: &Path) {
+    remove(lock);
 }

@@ -1,19 +1,51 @@
-//! Collecting what nobody needs.
+//! Collecting what nobody needs: pointers by the caller's decision, then manifests and chunks by mark and sweep.
+//!
+//! ```text
+//! 1  pointers that the plan does not keep     a template's manifest is written again, then the pointer goes
+//! 2  manifests that mark                      those that a pointer leads to, and those younger than the grace
+//! 3  candidates                               manifests and chunks that are old and unmarked, as a listing says
+//! 4  pointers and young manifests once more   what appeared during 3 marks too
+//! 5  the sweep                                each candidate is looked at once more, then deleted
+//! ```
+//!
+//! Why a publication that runs at the same time loses nothing. It relies on a chunk in one of four ways:
+//!
+//! - It sent it: the object is younger than the grace for longer than a publication takes, and is no candidate.
+//! - It found it younger than half the grace: when it is old enough to be a candidate the other half has passed, the
+//!   publication has moved its pointer, and 4, which comes after 3, reads that pointer.
+//! - It found it in the manifest of its template, whose pointer stood: if the pointer stands at 2, the manifest marks it. If
+//!   it went since, it was written again before that (1), and marks for a whole grace more.
+//! - It found it old, and sent it again: if that was before 3, it is young. If it was between 3 and 5, the second look of 5
+//!   finds it young. If it was between the second look and the deletion, two requests that follow at once, the publication
+//!   misses it when it looks for such chunks after its pointer has moved, and sends it once more.
+//!
+//! What a collection that dies leaves is named by nobody, and goes with the next.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::time::Duration;
 
-use schemas::Sha256Digest;
+use bus::objects::Listed;
+use futures_util::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use schemas::{Sha256Digest, names};
+use tracing::{info, warn};
 
-use crate::Store;
 use crate::error::StoreError;
+use crate::manifest::Manifest;
+use crate::objects::{self, Kind};
+use crate::pointers::Pointer;
+use crate::{IN_FLIGHT, Store};
+
+/// What the names of the pointers to snapshots begin with.
+const KEYS: &str = "key.";
 
 /// What a collection spares.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Collection {
     /// The snapshot keys that stay.
     pub keep: BTreeSet<Sha256Digest>,
-    /// What is younger than this stays, whoever names it or not.
+    /// What is younger than this stays, whoever names it or not. Shorter than [`crate::Store::with_grace`] says to those
+    /// who publish, it is only safe while nobody does.
     pub grace: Duration,
     /// Only tells what would go.
     pub dry_run: bool,
@@ -22,7 +54,7 @@ pub struct Collection {
 /// What went, or would go.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Collected {
-    /// The snapshots whose pointers went.
+    /// The snapshots whose pointers went, in the order of their keys.
     pub snapshots: Vec<Gone>,
     /// How many chunks went.
     pub chunks: u64,
@@ -35,25 +67,334 @@ pub struct Collected {
 pub struct Gone {
     /// Its key.
     pub key: Sha256Digest,
-    /// The name in the definition of its template or environment.
+    /// The name in the definition of its template or environment; empty if its manifest cannot be read.
     pub name: String,
-    /// Its size in the object store, chunks that others share included.
+    /// Its size in the object store, chunks that others share included; 0 if its manifest cannot be read.
     pub bytes: u64,
 }
 
+/// A snapshot that is published, with its manifest if that can be read.
+struct Snapshot {
+    key: Sha256Digest,
+    pointer: Pointer,
+    digest: Sha256Digest,
+    manifest: Option<Manifest>,
+}
+
+impl Snapshot {
+    /// Whether others may be forked from it.
+    fn is_template(&self) -> bool {
+        let manifest = self.manifest.as_ref();
+        manifest.is_some_and(|manifest| manifest.parts.template_key.is_none())
+    }
+}
+
+/// What is not to be swept.
+#[derive(Default)]
+struct Marked {
+    manifests: HashSet<Sha256Digest>,
+    chunks: HashSet<Sha256Digest>,
+    /// Manifests that mark nothing though a pointer leads to them: those that a dry run would retire.
+    passed_over: HashSet<Sha256Digest>,
+}
+
+/// An object that nobody names and that is old.
+struct Candidate {
+    kind: Kind,
+    digest: Sha256Digest,
+    bytes: u64,
+}
+
 impl Store {
-    /// Every published snapshot: its key and the digest of its manifest.
+    /// Every published snapshot: its key and the digest of its manifest, in the order of keys.
     pub async fn list(&self) -> Result<Vec<(Sha256Digest, Sha256Digest)>, StoreError> {
-        todo!("list the pointers")
+        let pointers = self.key_pointers().await?;
+        Ok(pointers
+            .into_iter()
+            .map(|(key, (_, digest))| (key, digest))
+            .collect())
     }
 
-    /// Takes the pointer of `key` away: from now on nobody finds the snapshot. What it consists of goes with a collection.
-    pub async fn unpublish(&self, _key: &Sha256Digest) -> Result<(), StoreError> {
-        todo!("delete the pointer")
+    /// Takes the pointer of `key` away, if there is one: from now on nobody finds the snapshot. What it consists of goes with
+    /// a collection.
+    pub async fn unpublish(&self, key: &Sha256Digest) -> Result<(), StoreError> {
+        let name = names::snapshot_pointer(key);
+        loop {
+            let pointer = self.pointers.get(&name).await;
+            let pointer = pointer.map_err(StoreError::pointers("unpublish a snapshot"))?;
+            let Some(digest) = pointer.digest else {
+                return Ok(());
+            };
+            let manifest = self.readable_manifest(&digest).await?;
+            let snapshot = Snapshot {
+                key: *key,
+                pointer,
+                digest,
+                manifest,
+            };
+            if self.retire(&snapshot).await? {
+                return Ok(());
+            }
+        }
     }
 
-    /// Takes away what nobody needs.
-    pub async fn collect(&self, _plan: &Collection) -> Result<Collected, StoreError> {
-        todo!("mark and sweep")
+    /// Takes away what nobody needs: the pointers of snapshots that `plan` does not keep and that are older than its grace;
+    /// then the manifests and chunks that no other manifest names and that are older than the grace. The chunks of a
+    /// template stay for one grace period more. Safe at any time, also while snapshots are published.
+    pub async fn collect(&self, plan: &Collection) -> Result<Collected, StoreError> {
+        let (gone, kept) = self.split(plan).await?;
+        let (mut collected, mut marked) = (Collected::default(), Marked::default());
+        for snapshot in &kept {
+            marked.snapshot(snapshot);
+        }
+        for snapshot in gone {
+            let went = plan.dry_run || self.retire(&snapshot).await?;
+            if !went {
+                // It was published anew: step 4 reads what stands there now.
+                continue;
+            }
+            collected.snapshots.push(Gone::of(&snapshot));
+            if snapshot.is_template() && !plan.grace.is_zero() {
+                marked.snapshot(&snapshot);
+            } else if plan.dry_run {
+                // Its pointer still stands and must not mark it.
+                marked.passed_over.insert(snapshot.digest);
+            }
+        }
+        self.mark_young(plan, &mut marked).await?;
+        let mut candidates = self.candidates(Kind::Manifest, plan, &marked).await?;
+        candidates.extend(self.candidates(Kind::Chunk, plan, &marked).await?);
+        self.mark_again(plan, &mut marked).await?;
+        candidates.retain(|candidate| !marked.has(candidate.kind, &candidate.digest));
+        self.sweep(candidates, plan, &mut collected).await?;
+        let (snapshots, chunks) = (collected.snapshots.len(), collected.chunks);
+        info!(
+            snapshots,
+            chunks,
+            bytes = collected.bytes,
+            dry_run = plan.dry_run,
+            "collected"
+        );
+        Ok(collected)
+    }
+
+    /// The pointers to snapshots, by key.
+    async fn key_pointers(
+        &self,
+    ) -> Result<BTreeMap<Sha256Digest, (Pointer, Sha256Digest)>, StoreError> {
+        let listed = self.pointers.list(KEYS).await;
+        let listed = listed.map_err(StoreError::pointers("list the snapshots"))?;
+        let read = |(name, pointer): (String, Pointer)| {
+            let key = name.strip_prefix(KEYS)?.parse().ok()?;
+            Some((key, (pointer, pointer.digest?)))
+        };
+        Ok(listed.into_iter().filter_map(read).collect())
+    }
+
+    /// Every published snapshot.
+    async fn snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
+        let pointers = self.key_pointers().await?.into_iter();
+        let reads = pointers.map(|(key, (pointer, digest))| async move {
+            Ok(Snapshot {
+                key,
+                pointer,
+                digest,
+                manifest: self.readable_manifest(&digest).await?,
+            })
+        });
+        let reads = stream::iter(reads.collect::<Vec<_>>());
+        reads.buffered(IN_FLIGHT).try_collect().await
+    }
+
+    /// A manifest, if it is whole. One that is not protects nothing: its snapshot cannot be fetched.
+    async fn readable_manifest(
+        &self,
+        digest: &Sha256Digest,
+    ) -> Result<Option<Manifest>, StoreError> {
+        match self.manifest(digest).await {
+            Ok(manifest) => Ok(Some(manifest)),
+            Err(error @ (StoreError::NoManifest { .. } | StoreError::BadManifest { .. })) => {
+                warn!(%error, "a published snapshot is not whole");
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The snapshots that go by `plan`, and those that stay.
+    async fn split(&self, plan: &Collection) -> Result<(Vec<Snapshot>, Vec<Snapshot>), StoreError> {
+        let now = Timestamp::now();
+        let goes = |snapshot: &Snapshot| {
+            let created = snapshot
+                .manifest
+                .as_ref()
+                .map(|manifest| manifest.created_at);
+            let age = created.and_then(|created| Duration::try_from(now - created).ok());
+            !plan.keep.contains(&snapshot.key) && age.is_none_or(|age| age >= plan.grace)
+        };
+        Ok(self.snapshots().await?.into_iter().partition(goes))
+    }
+
+    /// Takes a pointer away if it still is what it was. The manifest of a template is written again first: to be young is what
+    /// protects its chunks from now on, on which a publication may rely that began while the pointer stood.
+    async fn retire(&self, snapshot: &Snapshot) -> Result<bool, StoreError> {
+        if let Some(manifest) = snapshot
+            .manifest
+            .as_ref()
+            .filter(|_| snapshot.is_template())
+        {
+            self.put_manifest(manifest).await?;
+        }
+        let name = names::snapshot_pointer(&snapshot.key);
+        let removed = self.pointers.remove(&name, snapshot.pointer).await;
+        let removed = removed.map_err(StoreError::pointers("take a snapshot's pointer away"))?;
+        if removed {
+            info!(key = %snapshot.key, "a snapshot is published no more");
+        }
+        Ok(removed)
+    }
+
+    /// Marks what manifests name that no pointer leads to and that are young: a publication that has not moved its pointer
+    /// yet, or a template that others may still rely on.
+    async fn mark_young(&self, plan: &Collection, marked: &mut Marked) -> Result<(), StoreError> {
+        let mut after = None;
+        loop {
+            let part = objects::list(&self.objects, Kind::Manifest, after.as_deref()).await?;
+            for (digest, listed) in part.objects {
+                if marked.knows(&digest) || objects::age(&listed) >= plan.grace {
+                    continue;
+                }
+                if let Some(manifest) = self.readable_manifest(&digest).await? {
+                    marked.manifest(digest, &manifest);
+                }
+            }
+            after = part.next;
+            if after.is_none() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Marks what has appeared since.
+    async fn mark_again(&self, plan: &Collection, marked: &mut Marked) -> Result<(), StoreError> {
+        for (_, digest) in self.list().await? {
+            if marked.knows(&digest) {
+                continue;
+            }
+            if let Some(manifest) = self.readable_manifest(&digest).await? {
+                marked.manifest(digest, &manifest);
+            }
+        }
+        self.mark_young(plan, marked).await
+    }
+
+    /// Objects of that kind that are not marked and old.
+    async fn candidates(
+        &self,
+        kind: Kind,
+        plan: &Collection,
+        marked: &Marked,
+    ) -> Result<Vec<Candidate>, StoreError> {
+        let (mut candidates, mut after) = (Vec::new(), None);
+        loop {
+            let part = objects::list(&self.objects, kind, after.as_deref()).await?;
+            let old = part.objects.into_iter().filter(|(digest, listed)| {
+                !marked.has(kind, digest) && objects::age(listed) >= plan.grace
+            });
+            candidates.extend(old.map(|(digest, listed)| Candidate {
+                kind,
+                digest,
+                bytes: listed.size,
+            }));
+            after = part.next;
+            if after.is_none() {
+                return Ok(candidates);
+            }
+        }
+    }
+
+    /// Deletes the candidates that are still old, manifests first, so that none is left that names what is gone.
+    async fn sweep(
+        &self,
+        candidates: Vec<Candidate>,
+        plan: &Collection,
+        collected: &mut Collected,
+    ) -> Result<(), StoreError> {
+        let (manifests, chunks): (Vec<_>, Vec<_>) = candidates
+            .into_iter()
+            .partition(|candidate| candidate.kind == Kind::Manifest);
+        for group in [manifests, chunks] {
+            let deletions = group.into_iter().map(|candidate| async move {
+                let went = plan.dry_run || self.delete_old(&candidate, plan.grace).await?;
+                Ok::<_, StoreError>(went.then_some(candidate))
+            });
+            let deletions = stream::iter(deletions.collect::<Vec<_>>());
+            let mut deletions = deletions.buffer_unordered(IN_FLIGHT);
+            while let Some(went) = deletions.try_next().await? {
+                if let Some(candidate) = went {
+                    collected.add(&candidate);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes an object unless it was written again since it was listed.
+    async fn delete_old(&self, candidate: &Candidate, grace: Duration) -> Result<bool, StoreError> {
+        let Candidate { kind, digest, .. } = candidate;
+        let found: Option<Listed> = objects::look(&self.objects, *kind, digest).await?;
+        if found.is_none_or(|found| objects::age(&found) < grace) {
+            return Ok(false);
+        }
+        objects::delete(&self.objects, *kind, digest).await?;
+        Ok(true)
+    }
+}
+
+impl Gone {
+    fn of(snapshot: &Snapshot) -> Self {
+        let manifest = snapshot.manifest.as_ref();
+        Self {
+            key: snapshot.key,
+            name: manifest.map_or_else(String::new, |manifest| manifest.name().to_owned()),
+            bytes: manifest.map_or(0, Manifest::stored_bytes),
+        }
+    }
+}
+
+impl Collected {
+    fn add(&mut self, candidate: &Candidate) {
+        self.bytes += candidate.bytes;
+        match candidate.kind {
+            Kind::Chunk => self.chunks += 1,
+            Kind::Manifest => {}
+        }
+    }
+}
+
+impl Marked {
+    fn snapshot(&mut self, snapshot: &Snapshot) {
+        self.manifests.insert(snapshot.digest);
+        if let Some(manifest) = &snapshot.manifest {
+            self.manifest(snapshot.digest, manifest);
+        }
+    }
+
+    fn manifest(&mut self, digest: Sha256Digest, manifest: &Manifest) {
+        self.manifests.insert(digest);
+        let chunks = manifest.chunks().map(|(_, chunk)| chunk.sha256);
+        self.chunks.extend(chunks);
+    }
+
+    /// Whether it is decided what that manifest marks.
+    fn knows(&self, digest: &Sha256Digest) -> bool {
+        self.manifests.contains(digest) || self.passed_over.contains(digest)
+    }
+
+    fn has(&self, kind: Kind, digest: &Sha256Digest) -> bool {
+        match kind {
+            Kind::Chunk => self.chunks.contains(digest),
+            Kind::Manifest => self.manifests.contains(digest),
+        }
     }
 }

@@ -18,22 +18,36 @@ pub enum StoreError {
         /// The snapshot key.
         key: Sha256Digest,
     },
-    /// A manifest or a file of a published snapshot is not in the object store.
-    #[error("snapshot {snapshot}: {file} is not in the object store")]
+    /// A part of a published snapshot is not in the object store.
+    #[error("snapshot {key}: {file} is not whole in the object store")]
     Missing {
-        /// The digest of the snapshot's manifest.
-        snapshot: Sha256Digest,
+        /// The snapshot key.
+        key: Sha256Digest,
         /// The file's name.
         file: String,
     },
-    /// A manifest or a file is not what its digest says.
-    #[error("snapshot {snapshot}: {file} {problem}")]
+    /// A part of a snapshot is not what its digest says, not even when it is fetched again.
+    #[error("snapshot {key}: {file} {problem}")]
     Corrupt {
-        /// The digest of the snapshot's manifest.
-        snapshot: Sha256Digest,
+        /// The snapshot key.
+        key: Sha256Digest,
         /// The file's name.
         file: String,
-        /// What is wrong with it.
+        /// What is wrong with it: a sentence that reads on from the file's name.
+        problem: String,
+    },
+    /// A manifest is not in the object store.
+    #[error("manifest {digest} is not in the object store")]
+    NoManifest {
+        /// The manifest's digest.
+        digest: Sha256Digest,
+    },
+    /// A manifest is not what its digest says.
+    #[error("manifest {digest} {problem}")]
+    BadManifest {
+        /// The manifest's digest.
+        digest: Sha256Digest,
+        /// What is wrong with it: a sentence that reads on from the digest.
         problem: String,
     },
     /// A directory that holds what no snapshot may hold.
@@ -63,12 +77,10 @@ pub enum StoreError {
         source: ObjectsError,
     },
     /// The stream of an object's bytes broke off.
-    #[error("read {file} of snapshot {snapshot} from the object store")]
+    #[error("read {what} from the object store")]
     Download {
-        /// The digest of the snapshot's manifest.
-        snapshot: Sha256Digest,
-        /// The file's name.
-        file: String,
+        /// What it is a part of: a file of a snapshot, or a manifest.
+        what: String,
         /// What broke it.
         #[source]
         source: io::Error,
@@ -92,11 +104,30 @@ impl StoreError {
             Self::NotFound { .. }
             | Self::Missing { .. }
             | Self::Corrupt { .. }
+            | Self::NoManifest { .. }
+            | Self::BadManifest { .. }
             | Self::Unpublishable { .. }
             | Self::Disk { .. }
             | Self::Objects { .. }
             | Self::Download { .. }
             | Self::Pointers { .. } => Fault::Host,
+        }
+    }
+
+    /// What it means for the snapshot with that key that its manifest cannot be had.
+    pub(crate) fn of_snapshot(self, key: Sha256Digest) -> Self {
+        let file = "its manifest".to_owned();
+        match self {
+            Self::NoManifest { .. } => Self::Missing { key, file },
+            Self::BadManifest { problem, .. } => Self::Corrupt { key, file, problem },
+            other @ (Self::NotFound { .. }
+            | Self::Missing { .. }
+            | Self::Corrupt { .. }
+            | Self::Unpublishable { .. }
+            | Self::Disk { .. }
+            | Self::Objects { .. }
+            | Self::Download { .. }
+            | Self::Pointers { .. }) => other,
         }
     }
 

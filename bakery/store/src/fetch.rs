@@ -1,36 +1,32 @@
 //! Fetching: from the cache, else downloaded, verified and installed in one step.
 
 use std::collections::HashMap;
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use bus::objects::Objects;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use schemas::Sha256Digest;
-use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex as AsyncMutex;
-use tokio_util::io::SyncIoBridge;
+use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
-use crate::Store;
+use crate::cache::InUse;
 use crate::error::StoreError;
-use crate::manifest::{MANIFEST_FILE, Manifest, StoredFile};
-use crate::objects;
+use crate::manifest::{MANIFEST_FILE, Manifest};
+use crate::objects::{self, GetError, Kind};
+use crate::presence::Presence;
 use crate::progress::Progress;
-use crate::unpack::{UnpackError, unpack};
+use crate::{IN_FLIGHT, Store};
 
-/// 2: memory and disk, the two large files of a snapshot, at the same time.
-const PARALLEL: usize = 2;
+/// 64 MiB: a manifest has 85 bytes a chunk, and this is 380 GiB of them.
+const MAX_MANIFEST_BYTES: usize = 64 << 20;
 
-/// 8 MiB: a manifest with ten thousand packages has 1.
-const MAX_MANIFEST_BYTES: u64 = 8 << 20;
-
-/// A snapshot on this machine's disk. Its files are read-only and never change.
-#[derive(Debug, Clone, PartialEq)]
+/// A snapshot on this machine's disk. Its files are read-only and never change. While a clone of it lives the cache keeps
+/// it, in every process that shares the directory.
+#[derive(Debug, Clone)]
 pub struct Snapshot {
     /// The directory with its files.
     pub dir: PathBuf,
@@ -38,9 +34,16 @@ pub struct Snapshot {
     pub manifest: Manifest,
     /// The digest of the manifest.
     pub digest: Sha256Digest,
+    _in_use: InUse,
 }
 
-/// One lock for each snapshot that is being fetched, so that it is downloaded once however many ask.
+impl PartialEq for Snapshot {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.dir, &self.digest) == (&other.dir, &other.digest)
+    }
+}
+
+/// One lock for each snapshot that is being fetched, so that the calls of this process wait without a thread each.
 #[derive(Debug, Default)]
 pub(crate) struct Fetching(Mutex<HashMap<Sha256Digest, Weak<AsyncMutex<()>>>>);
 
@@ -60,29 +63,43 @@ impl Fetching {
 impl Store {
     /// The snapshot that `key` leads to, on this machine's disk: from the cache, else from the object store.
     ///
-    /// What is downloaded is verified before it is visible; what is damaged in the cache is downloaded again. Calls for one snapshot within a process share one download.
+    /// What is downloaded is verified before it is visible; what is damaged in the cache is downloaded again. Calls for one
+    /// snapshot, of any process that shares the cache, share one download; one that is interrupted is continued by the next.
+    /// Memory: at most two chunks for each of [`IN_FLIGHT`] transfers, whatever the snapshot's size, and its manifest.
     pub async fn fetch(
         &self,
         key: &Sha256Digest,
-        _progress: &dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Snapshot, StoreError> {
         let digest = self.find(key).await?;
         let digest = digest.ok_or(StoreError::NotFound { key: *key })?;
         let lock = self.fetching.lock_for(digest);
         let _held = lock.lock().await;
-        if let Some(dir) = self.cache.find(&digest) {
-            match cached(dir, digest) {
-                Err(error @ StoreError::Corrupt { .. }) => {
-                    warn!(%error, "damaged in the cache, downloading it again");
-                    self.cache.discard(&digest)?;
-                }
-                snapshot => return snapshot,
-            }
+        if let Some(snapshot) = self.cached(*key, digest).await? {
+            return Ok(snapshot);
         }
-        self.download(digest).await
+        let downloading = self.cache.lock(&digest).await?;
+        // Whoever had the lock may have brought it.
+        if let Some(snapshot) = self.cached(*key, digest).await? {
+            downloading.done();
+            return Ok(snapshot);
+        }
+        let begun = Instant::now();
+        let bytes = self.manifest_bytes(digest).await;
+        let bytes = bytes.map_err(|error| error.of_snapshot(*key))?;
+        let manifest = parse_manifest(&bytes, digest).map_err(|error| error.of_snapshot(*key))?;
+        let downloaded = self.download(&manifest, bytes, digest, downloading, progress);
+        let (dir, in_use) = downloaded.await?;
+        info!(%key, %digest, took = ?begun.elapsed(), "fetched a snapshot");
+        Ok(Snapshot {
+            dir,
+            manifest,
+            digest,
+            _in_use: in_use,
+        })
     }
 
-    /// The manifest that `key` leads to, if its snapshot can be fetched: the manifest can be read, and every object that it
+    /// The manifest that `key` leads to, if its snapshot can be fetched: the manifest can be read, and every chunk that it
     /// names is there with its length. `None` if nothing is published, or something of it is gone; publishing it again
     /// sends what is not there.
     pub async fn find_whole(&self, key: &Sha256Digest) -> Result<Option<Manifest>, StoreError> {
@@ -91,19 +108,41 @@ impl Store {
         };
         let manifest = match self.manifest(&digest).await {
             Ok(manifest) => manifest,
-            Err(error @ (StoreError::Missing { .. } | StoreError::Corrupt { .. })) => {
+            Err(error @ (StoreError::NoManifest { .. } | StoreError::BadManifest { .. })) => {
                 warn!(%key, %error, "a published snapshot is not whole");
                 return Ok(None);
             }
             Err(error) => return Err(error),
         };
-        for file in &manifest.files {
-            if objects::length(&self.objects, &file.object).await? != Some(file.stored_bytes) {
-                warn!(%key, %digest, file = file.name, "a published snapshot is not whole");
-                return Ok(None);
+        let gap = self.gap(&manifest).await?;
+        if let Some(file) = &gap {
+            warn!(%key, %digest, file, "a published snapshot is not whole");
+        }
+        Ok(gap.is_none().then_some(manifest))
+    }
+
+    /// The name of a file of which a chunk is not in the object store with its length.
+    async fn gap(&self, manifest: &Manifest) -> Result<Option<String>, StoreError> {
+        let chunks: HashMap<_, _> = manifest
+            .chunks()
+            .map(|(file, chunk)| (chunk.sha256, (u64::from(chunk.stored_bytes), &file.name)))
+            .collect();
+        let presence = Presence::list(&self.objects, chunks.len()).await?;
+        let presence = &presence;
+        let looks = chunks
+            .into_iter()
+            .map(|(digest, (length, name))| async move {
+                let found = presence.look(&self.objects, &digest).await?;
+                let whole = found.is_some_and(|found| found.size == length);
+                Ok((!whole).then(|| name.clone()))
+            });
+        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(IN_FLIGHT);
+        while let Some(gap) = looks.try_next().await? {
+            if gap.is_some() {
+                return Ok(gap);
             }
         }
-        Ok(Some(manifest))
+        Ok(None)
     }
 
     /// The manifest with that digest, from the object store.
@@ -112,152 +151,103 @@ impl Store {
         parse_manifest(&bytes, *digest)
     }
 
-    async fn download(&self, digest: Sha256Digest) -> Result<Snapshot, StoreError> {
-        let begun = Instant::now();
-        let bytes = self.manifest_bytes(digest).await?;
-        let manifest = parse_manifest(&bytes, digest)?;
-        let partial = self.cache.partial()?;
-        let downloads: Vec<_> = manifest
-            .files
-            .iter()
-            .map(|file| download_file(&self.objects, digest, file.clone(), partial.path()))
-            .collect();
-        stream::iter(downloads)
-            .buffer_unordered(PARALLEL)
-            .try_collect::<()>()
-            .await?;
-        write_manifest(&partial.path().join(MANIFEST_FILE), &bytes)
-            .map_err(StoreError::disk("write a manifest"))?;
-        let dir = self.cache.install(partial, &digest)?;
-        info!(key = %manifest.key, %digest, took = ?begun.elapsed(), "fetched a snapshot");
-        Ok(Snapshot {
-            dir,
-            manifest,
-            digest,
+    async fn manifest_bytes(&self, digest: Sha256Digest) -> Result<Vec<u8>, StoreError> {
+        let got = objects::get(&self.objects, Kind::Manifest, &digest, MAX_MANIFEST_BYTES).await;
+        got.map_err(|error| match error {
+            GetError::Missing => StoreError::NoManifest { digest },
+            GetError::TooLong(bytes) => StoreError::BadManifest {
+                digest,
+                problem: format!("has {bytes} bytes"),
+            },
+            GetError::Objects(error) => error,
+            GetError::Broken(source) => StoreError::Download {
+                what: format!("manifest {digest}"),
+                source,
+            },
         })
     }
 
-    async fn manifest_bytes(&self, digest: Sha256Digest) -> Result<Vec<u8>, StoreError> {
-        let file = || "its manifest".to_owned();
-        let download = objects::open(&self.objects, &digest).await?;
-        let download = download.ok_or_else(|| StoreError::Missing {
-            snapshot: digest,
-            file: file(),
-        })?;
-        let mut bytes = Vec::new();
-        download
-            .take(MAX_MANIFEST_BYTES)
-            .read_to_end(&mut bytes)
-            .await
-            .map_err(|source| StoreError::Download {
-                snapshot: digest,
-                file: file(),
-                source,
-            })?;
-        Ok(bytes)
-    }
-}
-
-/// Downloads, verifies and writes one file.
-async fn download_file(
-    objects: &Objects,
-    snapshot: Sha256Digest,
-    file: StoredFile,
-    into: &Path,
-) -> Result<(), StoreError> {
-    let name = file.name.clone();
-    let Some(download) = objects::open(objects, &file.object).await? else {
-        return Err(StoreError::Missing {
-            snapshot,
-            file: name,
+    /// The snapshot as it is in the cache; one that is damaged is taken away.
+    async fn cached(
+        &self,
+        key: Sha256Digest,
+        digest: Sha256Digest,
+    ) -> Result<Option<Snapshot>, StoreError> {
+        let cache = self.cache.clone();
+        let looking = spawn_blocking(move || {
+            let found = match cache.find(&digest) {
+                Ok(None) => return Ok(None),
+                Ok(Some((dir, in_use))) => open(key, digest, dir, in_use),
+                Err(error) => Err(lost(error, key, "its directory")),
+            };
+            match found {
+                Err(error @ StoreError::Corrupt { .. }) => {
+                    warn!(%error, "damaged in the cache, downloading it again");
+                    cache.discard(&digest)?;
+                    Ok(None)
+                }
+                found => found.map(Some),
+            }
         });
-    };
-    let path = into.join(&name);
-    let object = SyncIoBridge::new(download);
-    tokio::task::spawn_blocking(move || unpack(object, &file, &path))
-        .await
-        .expect("unpacking neither panics nor is it cancelled")
-        .map_err(|error| explain(error, snapshot, name))
-}
-
-fn explain(error: UnpackError, snapshot: Sha256Digest, file: String) -> StoreError {
-    match error {
-        UnpackError::Read(source) => StoreError::Download {
-            snapshot,
-            file,
-            source,
-        },
-        UnpackError::Write(source) => StoreError::Disk {
-            doing: format!("write {file} of snapshot {snapshot}"),
-            source,
-        },
-        UnpackError::Corrupt(problem) => StoreError::Corrupt {
-            snapshot,
-            file,
-            problem,
-        },
+        looking
+            .await
+            .expect("looking into the cache neither panics nor is it cancelled")
     }
-}
-
-/// Writes the manifest to the disk and not only to the page cache: the directory's rename must not outlive it.
-fn write_manifest(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let mut options = OpenOptions::new();
-    let mut file = options
-        .write(true)
-        .create_new(true)
-        .mode(0o444)
-        .open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
 }
 
 /// A snapshot that is in the cache. Its files were verified when they were written, so their lengths are enough; the
 /// manifest is small enough to be verified again.
-fn cached(dir: PathBuf, digest: Sha256Digest) -> Result<Snapshot, StoreError> {
-    let path = dir.join(MANIFEST_FILE);
-    let bytes = fs::read(&path).map_err(|error| lost(error, &path, digest, "its manifest"))?;
-    let manifest = parse_manifest(&bytes, digest)?;
+fn open(
+    key: Sha256Digest,
+    digest: Sha256Digest,
+    dir: PathBuf,
+    in_use: InUse,
+) -> Result<Snapshot, StoreError> {
+    let bytes = fs::read(dir.join(MANIFEST_FILE));
+    let bytes = bytes.map_err(|error| lost(error, key, "its manifest"))?;
+    let manifest = parse_manifest(&bytes, digest).map_err(|error| error.of_snapshot(key))?;
     for file in &manifest.files {
-        let path = dir.join(&file.name);
-        let metadata = path.symlink_metadata();
-        let metadata = metadata.map_err(|error| lost(error, &path, digest, &file.name))?;
-        if !metadata.is_file() || metadata.len() != file.size_bytes {
-            return Err(StoreError::Corrupt {
-                snapshot: digest,
-                file: file.name.clone(),
-                problem: "is not a file of the length in the manifest".to_owned(),
-            });
-        }
+        check_length(&dir.join(&file.name), file.size_bytes, key, &file.name)?;
     }
     Ok(Snapshot {
         dir,
         manifest,
         digest,
+        _in_use: in_use,
     })
 }
 
-/// Why a cached file cannot be read: it is not there, or the disk failed.
-fn lost(error: io::Error, path: &Path, snapshot: Sha256Digest, file: &str) -> StoreError {
+fn check_length(path: &Path, size: u64, key: Sha256Digest, name: &str) -> Result<(), StoreError> {
+    let metadata = path.symlink_metadata();
+    let metadata = metadata.map_err(|error| lost(error, key, name))?;
+    if metadata.is_file() && metadata.len() == size {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt {
+        key,
+        file: name.to_owned(),
+        problem: "is not a file of the length in the manifest".to_owned(),
+    })
+}
+
+/// Why a part of a cached snapshot cannot be read: it is not there, or the disk failed.
+fn lost(error: io::Error, key: Sha256Digest, file: &str) -> StoreError {
     match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory => {
             StoreError::Corrupt {
-                snapshot,
+                key,
                 file: file.to_owned(),
                 problem: "is not in the cache".to_owned(),
             }
         }
-        _ => StoreError::disk(format!("read {}", path.display()))(error),
+        _ => StoreError::disk(format!("read {file} of snapshot {key} in the cache"))(error),
     }
 }
 
-fn parse_manifest(bytes: &[u8], digest: Sha256Digest) -> Result<Manifest, StoreError> {
-    let corrupt = |problem: String| StoreError::Corrupt {
-        snapshot: digest,
-        file: "its manifest".to_owned(),
-        problem,
-    };
+pub(crate) fn parse_manifest(bytes: &[u8], digest: Sha256Digest) -> Result<Manifest, StoreError> {
+    let bad = |problem: String| StoreError::BadManifest { digest, problem };
     if Sha256Digest::of(bytes) != digest {
-        return Err(corrupt("does not have its own digest".to_owned()));
+        return Err(bad("does not have its own digest".to_owned()));
     }
-    Manifest::parse(bytes).map_err(|problem| corrupt(format!("is no manifest: {problem}")))
+    Manifest::parse(bytes).map_err(|problem| bad(format!("is no manifest: {problem}")))
 }

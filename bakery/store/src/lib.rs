@@ -2,39 +2,47 @@
 //!
 //! ```text
 //! build-snapshots (key-value)     build-snapshots (objects)
-//!   key.<snapshot key> ──────────▶  sha256/<aa>/<digest>   manifest, canonical JSON
-//!                                     │ files
-//!                                     ├──▶  sha256/<aa>/<digest>   memory, one zstd stream
-//!                                     ├──▶  sha256/<aa>/<digest>   disk
-//!                                     └──▶  …
+//!   key.<snapshot key> ──────────▶  manifest/<aa>/<digest>   canonical JSON, under the digest of its bytes
+//!                                     │ files, cut in chunks of 512 KiB
+//!                                     ├──▶  chunk/<aa>/<digest>   zstd, under the digest of its plain bytes
+//!                                     ├──▶  chunk/<aa>/<digest>   shared with every snapshot that has it too
+//!                                     └──▶  …                     nothing where a chunk is zeros
 //!   template.<class>.<name> ─────▶ a template's current snapshot key
 //! ```
 //!
-//! What always holds: an object is never changed, for its name is its digest; the pointer moves last, by
+//! What always holds: an object's plain bytes never change, for its name is their digest; the pointer moves last, by
 //! compare-and-set, so nothing half-published is ever visible; nothing downloaded is visible before it is verified.
 
 mod cache;
+mod chunk;
 mod collect;
-mod digesting;
+mod download;
 mod error;
 mod fault;
 mod fetch;
 mod key;
+mod lock;
 mod manifest;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
+mod neighbours;
 mod objects;
-mod pack;
 mod pointers;
+mod presence;
 mod progress;
 mod publish;
-mod unpack;
+mod scan;
+mod tally;
+mod target;
+mod upload;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bus::objects::Objects;
 use schemas::{HostClass, Sha256Digest, Token, names};
+use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::fetch::Fetching;
@@ -58,7 +66,17 @@ pub struct Store {
     pointers: Arc<dyn Pointers>,
     cache: Cache,
     fetching: Arc<Fetching>,
+    /// One permit for each chunk in memory.
+    in_flight: Arc<Semaphore>,
+    grace: Duration,
 }
+
+/// 16 chunks at a time, up and down together: enough to keep a network with 10 ms of delay busy at 500 MB/s, and 16 MiB of
+/// memory with what they are compressed to.
+pub(crate) const IN_FLIGHT: usize = 16;
+
+/// 24 h: longer than any bake, so what a bake relies on does not go while it runs.
+pub const DEFAULT_GRACE: Duration = Duration::from_hours(24);
 
 impl Store {
     /// Opens the store. `snapshots` is the key-value bucket for pointers; `cache` a directory of this machine, made if
@@ -83,7 +101,7 @@ impl Store {
         pointers: Arc<dyn Pointers>,
         cache: CacheConfig,
     ) -> Result<Self, StoreError> {
-        let cache = tokio::task::spawn_blocking(move || Cache::open(&cache.directory))
+        let cache = tokio::task::spawn_blocking(move || Cache::open(&cache))
             .await
             .expect("opening a cache neither panics nor is it cancelled")?;
         Ok(Self {
@@ -91,7 +109,17 @@ impl Store {
             pointers,
             cache,
             fetching: Arc::default(),
+            in_flight: Arc::new(Semaphore::new(IN_FLIGHT)),
+            grace: DEFAULT_GRACE,
         })
+    }
+
+    /// With the grace period that the collections of this object store have, where it is not [`DEFAULT_GRACE`]: a publication
+    /// sends again what it relies on and is older than half of it, and must itself take less than that.
+    #[must_use]
+    pub fn with_grace(mut self, grace: Duration) -> Self {
+        self.grace = grace;
+        self
     }
 
     /// The digest of the manifest that `key` leads to; `None` if no snapshot is published under it.

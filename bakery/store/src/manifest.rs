@@ -1,18 +1,21 @@
 //! The manifest: what a snapshot consists of and what made it. Stored under its own digest, as canonical JSON.
 //!
 //! What always holds of a manifest that was parsed: its key is the key of its parts, its files have plain names, each
-//! once. So a manifest cannot name a file outside the directory that a snapshot is written to.
+//! once, and their chunks lie within them in order. So a manifest cannot name a file outside the directory that a snapshot
+//! is written to, nor a place outside a file.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use jiff::Timestamp;
 use schemas::{Sha256Digest, canonical};
 use serde::{Deserialize, Serialize};
 
+use crate::cache::USED_FILE;
+use crate::chunk::{self, MAX_STORED_BYTES};
 use crate::key::KeyParts;
 
 /// Value of [`Manifest::schema`].
-pub const MANIFEST_SCHEMA: &str = "sourdough/snapshot/v1";
+pub const MANIFEST_SCHEMA: &str = "sourdough/snapshot/v2";
 
 /// The manifest's name in a cached snapshot's directory; no file of a snapshot may have it.
 pub(crate) const MANIFEST_FILE: &str = "manifest.json";
@@ -79,19 +82,70 @@ pub struct ForkReport {
     pub disk_digest: Sha256Digest,
 }
 
-/// One file of a snapshot and the object that holds it.
+/// One file of a snapshot and the chunks that it is made of.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StoredFile {
     /// Name in the snapshot's directory.
     pub name: String,
     /// Length, holes included.
     pub size_bytes: u64,
-    /// Digest of the file's bytes.
+    /// Its chunks of 512 KiB, ascending; those of nothing but zeros are left out.
+    pub chunks: Vec<Chunk>,
+}
+
+/// One chunk of a file; `[index, "digest", stored_bytes]` in JSON, for there are thousands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "(u32, Sha256Digest, u32)", into = "(u32, Sha256Digest, u32)")]
+pub struct Chunk {
+    /// Which of the file's chunks it is, from 0.
+    pub index: u32,
+    /// Digest of its plain bytes, which names its object.
     pub sha256: Sha256Digest,
-    /// Digest of the object: the file as one zstd stream.
-    pub object: Sha256Digest,
-    /// Length of the object.
-    pub stored_bytes: u64,
+    /// Length of the object: the chunk, compressed.
+    pub stored_bytes: u32,
+}
+
+impl From<(u32, Sha256Digest, u32)> for Chunk {
+    fn from((index, sha256, stored_bytes): (u32, Sha256Digest, u32)) -> Self {
+        Self {
+            index,
+            sha256,
+            stored_bytes,
+        }
+    }
+}
+
+impl From<Chunk> for (u32, Sha256Digest, u32) {
+    fn from(chunk: Chunk) -> Self {
+        (chunk.index, chunk.sha256, chunk.stored_bytes)
+    }
+}
+
+impl StoredFile {
+    /// Its plain bytes that are not in holes.
+    pub fn data_bytes(&self) -> u64 {
+        let lengths = self.chunks.iter();
+        lengths
+            .map(|chunk| chunk::length(self.size_bytes, chunk.index) as u64)
+            .sum()
+    }
+
+    /// Checks what a reader relies on: chunks in order, each within the file, none longer than a chunk can be.
+    fn check(&self) -> Result<(), String> {
+        check_name(&self.name)?;
+        let mut next = 0;
+        for chunk in &self.chunks {
+            let index = u64::from(chunk.index);
+            if index < next || index >= chunk::count(self.size_bytes) {
+                return Err(format!("{:?} has a chunk {index} out of place", self.name));
+            }
+            if chunk.stored_bytes as usize > MAX_STORED_BYTES {
+                return Err(format!("{:?} has a chunk {index} too large", self.name));
+            }
+            next = index + 1;
+        }
+        Ok(())
+    }
 }
 
 impl Manifest {
@@ -110,6 +164,33 @@ impl Manifest {
             files,
             details,
         }
+    }
+
+    /// Its size in the object store: each of its chunks once, those included that others share, and the manifest.
+    pub fn stored_bytes(&self) -> u64 {
+        let chunks: HashMap<_, _> = self
+            .chunks()
+            .map(|(_, chunk)| (chunk.sha256, u64::from(chunk.stored_bytes)))
+            .collect();
+        chunks.values().sum::<u64>() + self.to_bytes().len() as u64
+    }
+
+    /// Its plain bytes that are not in holes: what it takes on a disk.
+    pub fn data_bytes(&self) -> u64 {
+        self.files.iter().map(StoredFile::data_bytes).sum()
+    }
+
+    /// The name in the definition of its template or environment; the empty string where there is none.
+    pub fn name(&self) -> &str {
+        self.parts.definition["name"].as_str().unwrap_or_default()
+    }
+
+    /// Every chunk with its file.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = (&StoredFile, &Chunk)> {
+        let of = |file| move |chunk| (file, chunk);
+        self.files
+            .iter()
+            .flat_map(move |file| file.chunks.iter().map(of(file)))
     }
 
     /// As canonical JSON: what its digest is taken of.
@@ -131,7 +212,8 @@ impl Manifest {
         }
         let mut names = BTreeSet::new();
         for file in &manifest.files {
-            check_name(&file.name).map_err(|problem| format!("files: {problem}"))?;
+            file.check()
+                .map_err(|problem| format!("files: {problem}"))?;
             if !names.insert(&file.name) {
                 return Err(format!("files: {:?} is there twice", file.name));
             }
@@ -151,21 +233,28 @@ pub(crate) fn check_name(name: &str) -> Result<(), String> {
     if name == MANIFEST_FILE {
         return Err(format!("{name:?} is the name of the manifest itself"));
     }
+    if name == USED_FILE {
+        return Err(format!("{name:?} is a name of the cache's own"));
+    }
     Ok(())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::chunk::CHUNK_BYTES;
     use crate::key::tests::parts;
+
+    fn chunk(index: u32) -> Chunk {
+        let sha256 = Sha256Digest::of(index.to_string());
+        (index, sha256, 100).into()
+    }
 
     pub(crate) fn manifest(names: &[&str]) -> Manifest {
         let file = |name: &&str| StoredFile {
             name: (*name).to_owned(),
-            size_bytes: 1,
-            sha256: Sha256Digest::of("plain"),
-            object: Sha256Digest::of("object"),
-            stored_bytes: 1,
+            size_bytes: 2 << 20,
+            chunks: vec![chunk(1), chunk(3)],
         };
         let files = names.iter().map(file).collect();
         Manifest::new(parts(), Details::default(), files, Timestamp::UNIX_EPOCH)
@@ -184,10 +273,10 @@ pub(crate) mod tests {
     #[test]
     fn a_manifest_of_another_schema_is_refused() {
         let mut other = manifest(&[]);
-        other.schema = "sourdough/snapshot/v2".to_owned();
+        other.schema = "sourdough/snapshot/v1".to_owned();
         assert_eq!(
             refused(&other),
-            "schema: must be sourdough/snapshot/v1, is sourdough/snapshot/v2"
+            "schema: must be sourdough/snapshot/v2, is sourdough/snapshot/v1"
         );
     }
 
@@ -222,6 +311,35 @@ pub(crate) mod tests {
         assert_eq!(
             refused(&manifest(&["disk", "disk"])),
             "files: \"disk\" is there twice"
+        );
+    }
+
+    #[test]
+    fn chunks_out_of_order_behind_the_end_or_too_large_are_refused() {
+        for (chunks, problem) in [
+            (vec![chunk(1), chunk(1)], "a chunk 1 out of place"),
+            (vec![chunk(2), chunk(1)], "a chunk 1 out of place"),
+            (vec![chunk(4)], "a chunk 4 out of place"),
+            (
+                vec![(0, Sha256Digest::of(""), u32::MAX).into()],
+                "a chunk 0 too large",
+            ),
+        ] {
+            let mut other = manifest(&["disk"]);
+            other.files[0].chunks = chunks;
+            assert_eq!(refused(&other), format!("files: \"disk\" has {problem}"));
+        }
+    }
+
+    #[test]
+    fn a_chunk_is_a_short_list_and_counts_once_however_often_it_occurs() {
+        let json = serde_json::to_string(&chunk(1)).unwrap();
+        assert_eq!(json, format!("[1,\"{}\",100]", Sha256Digest::of("1")));
+        let manifest = manifest(&["disk", "memory"]);
+        assert_eq!(manifest.data_bytes(), 4 * CHUNK_BYTES as u64);
+        assert_eq!(
+            manifest.stored_bytes(),
+            200 + manifest.to_bytes().len() as u64
         );
     }
 }

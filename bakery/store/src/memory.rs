@@ -47,6 +47,31 @@ impl Pointers for MemoryPointers {
         Ok(true)
     }
 
+    async fn remove(&self, name: &str, before: Pointer) -> Result<bool, PointerError> {
+        let mut pointers = self.lock();
+        let Some(pointer) = pointers.get_mut(name) else {
+            return Ok(before.revision == 0);
+        };
+        if pointer.revision != before.revision {
+            return Ok(false);
+        }
+        *pointer = Pointer {
+            digest: None,
+            revision: before.revision + 1,
+        };
+        Ok(true)
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Pointer)>, PointerError> {
+        let pointers = self.lock();
+        let found = pointers
+            .iter()
+            .filter(|(name, pointer)| name.starts_with(prefix) && pointer.digest.is_some());
+        Ok(found
+            .map(|(name, pointer)| (name.clone(), *pointer))
+            .collect())
+    }
+
     async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError> {
         while !self.replace(name, self.get(name).await?, digest).await? {}
         Ok(())

@@ -7,6 +7,7 @@
 
 use async_nats::jetstream::kv;
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use schemas::Sha256Digest;
 
 /// Where pointers are kept. A write that says what it replaces happens only if that still stands.
@@ -22,6 +23,12 @@ pub(crate) trait Pointers: Send + Sync {
         before: Pointer,
         digest: Sha256Digest,
     ) -> Result<bool, PointerError>;
+
+    /// Takes `name` away if it still has the revision of `before`; `false` if it has another.
+    async fn remove(&self, name: &str, before: Pointer) -> Result<bool, PointerError>;
+
+    /// Every name that begins with `prefix` and leads somewhere.
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Pointer)>, PointerError>;
 
     /// Lets `name` lead to `digest`, whatever it led to.
     async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError>;
@@ -65,6 +72,24 @@ pub enum PointerError {
         /// What the server said.
         #[source]
         source: kv::UpdateError,
+    },
+    /// The bucket's names cannot be listed.
+    #[error("list the names that begin with {prefix}")]
+    List {
+        /// What they begin with.
+        prefix: String,
+        /// What the server said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The name cannot be taken away for another reason than a newer revision.
+    #[error("delete {name}")]
+    Remove {
+        /// The pointer's name.
+        name: String,
+        /// What the server said.
+        #[source]
+        source: kv::DeleteError,
     },
     /// Something else than a digest stands there.
     #[error("{name} holds no digest")]
@@ -118,6 +143,38 @@ impl Pointers for KvPointers {
         }
     }
 
+    async fn remove(&self, name: &str, before: Pointer) -> Result<bool, PointerError> {
+        let revision = Some(before.revision);
+        match self.0.delete_expect_revision(name, revision).await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == kv::DeleteErrorKind::WrongLastRevision => Ok(false),
+            Err(source) => Err(PointerError::Remove {
+                name: name.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Vec<(String, Pointer)>, PointerError> {
+        let failed = |source| PointerError::List {
+            prefix: prefix.to_owned(),
+            source,
+        };
+        let keys = self.0.keys().await.map_err(|error| failed(error.into()))?;
+        let names: Vec<String> = keys
+            .try_collect()
+            .await
+            .map_err(|error| failed(error.into()))?;
+        let mut found = Vec::new();
+        for name in names.into_iter().filter(|name| name.starts_with(prefix)) {
+            let pointer = self.get(&name).await?;
+            if pointer.digest.is_some() {
+                found.push((name, pointer));
+            }
+        }
+        Ok(found)
+    }
+
     async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError> {
         let written = self.0.put(name, digest.to_string().into()).await;
         written.map(|_| ()).map_err(|source| PointerError::Set {
@@ -155,6 +212,16 @@ mod tests {
         pointers.set("key.a", first).await.unwrap();
         assert_eq!(pointers.get("key.a").await.unwrap().digest, Some(first));
         assert_eq!(pointers.get("key.b").await.unwrap().digest, None);
+        let last = pointers.get("key.a").await.unwrap();
+        pointers.set("template.a", second).await.unwrap();
+        let listed = pointers.list("key.").await.unwrap();
+        assert_eq!(listed, [("key.a".to_owned(), last)]);
+        assert!(!pointers.remove("key.a", now).await.unwrap());
+        assert!(pointers.remove("key.a", last).await.unwrap());
+        assert_eq!(pointers.list("key.").await.unwrap(), []);
+        let gone = pointers.get("key.a").await.unwrap();
+        assert_eq!(gone.digest, None);
+        assert!(pointers.replace("key.a", gone, first).await.unwrap());
     }
 
     #[tokio::test]

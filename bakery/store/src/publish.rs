@@ -1,12 +1,11 @@
-//! Publishing: files, then the manifest, then the pointer. Until the pointer moves nothing is visible; what a dead
-//! publisher left are objects that nobody names.
+//! Publishing: chunks, then the manifest, then the pointer. Until the pointer moves nothing is visible; what a dead
+//! publisher left are objects that nobody names, and the next one finds them there.
+//!
+//! A collection may run at the same time. That it takes nothing that is relied upon here is argued in `collect`.
 
-use std::fs::File;
-use std::io::{Seek, Write};
 use std::path::{Path, PathBuf};
 
-use bus::objects::Objects;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::{Sha256Digest, names};
 use tracing::info;
@@ -14,13 +13,10 @@ use tracing::info;
 use crate::Store;
 use crate::error::StoreError;
 use crate::key::KeyParts;
-use crate::manifest::{Details, Manifest, StoredFile, check_name};
-use crate::objects;
-use crate::pack::pack;
+use crate::manifest::{Details, Manifest, check_name};
+use crate::objects::{self, Kind};
 use crate::progress::Progress;
-
-/// 2: memory and disk, the two large files of a snapshot, at the same time.
-const PARALLEL: usize = 2;
+use crate::upload::Uploaded;
 
 /// What became of a snapshot that was published.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,11 +25,11 @@ pub struct Published {
     pub digest: Sha256Digest,
     /// That manifest.
     pub manifest: Manifest,
-    /// How many bytes had to be sent, compressed.
+    /// How many bytes had to be sent: chunks, compressed, and the manifest.
     pub uploaded_bytes: u64,
-    /// The snapshot's size in the object store: its chunks, compressed, and the manifest.
+    /// The snapshot's size in the object store: its chunks, compressed, each once, and the manifest.
     pub stored_bytes: u64,
-    /// How many chunks it has that are not zero.
+    /// How many chunks it has that are not zero; one that occurs twice counts twice.
     pub chunks: u64,
     /// How many of them had to be sent.
     pub chunks_uploaded: u64,
@@ -46,115 +42,76 @@ impl Store {
     /// Publishes every file in `dir` as the snapshot with the key of `parts`.
     ///
     /// `dir` holds regular files with plain names and nothing else; they must not change meanwhile. A snapshot that was
-    /// published under this key before the call is replaced; one that appears during the call stands.
+    /// published under this key before the call is replaced, and what the object store has of it is not trusted but sent
+    /// again; one that appears during the call stands. What an interrupted call sent is not sent again.
     pub async fn publish(
         &self,
         dir: &Path,
         parts: KeyParts,
         details: Details,
-        _progress: &dyn Progress,
+        progress: &dyn Progress,
     ) -> Result<Published, StoreError> {
         let failed = || StoreError::pointers("publish a snapshot");
         let name = names::snapshot_pointer(&parts.key());
         let before = self.pointers.get(&name).await.map_err(failed())?;
-        let (files, sent_files) = self.store_files(dir).await?;
-        let manifest = Manifest::new(parts, details, files, Timestamp::now());
-        let (digest, sent_manifest) = self.store_manifest(&manifest).await?;
-        let uploaded_bytes = sent_files + sent_manifest;
+        let trusted = before.digest.is_none();
+        let files = list(dir)?;
+        let uploaded = self.upload(files, &parts, trusted, progress).await?;
+        let manifest = Manifest::new(parts, details, uploaded.files.clone(), Timestamp::now());
+        let (digest, manifest_bytes) = self.put_manifest(&manifest).await?;
         let replaced = self.pointers.replace(&name, before, digest).await;
+        let sent = uploaded.sent_bytes + manifest_bytes;
         if !replaced.map_err(failed())? {
-            return self.standing(&manifest.key, uploaded_bytes).await;
+            return self.standing(&manifest.key, &uploaded, sent).await;
         }
-        info!(key = %manifest.key, %digest, uploaded_bytes, "published a snapshot");
-        Ok(Published {
-            digest,
-            manifest,
-            uploaded_bytes,
-            stored_bytes: 0,
-            chunks: 0,
-            chunks_uploaded: 0,
-            won: true,
-        })
+        self.secure(&uploaded).await?;
+        info!(key = %manifest.key, %digest, uploaded_bytes = sent, "published a snapshot");
+        Ok(published(digest, manifest, &uploaded, sent, true))
     }
 
-    /// Stores the files of `dir`; returns them sorted by name, and how many bytes were sent.
-    async fn store_files(&self, dir: &Path) -> Result<(Vec<StoredFile>, u64), StoreError> {
-        let scratch = self.cache.scratch()?;
-        let uploads: Vec<_> = list(dir)?
-            .into_iter()
-            .map(|(name, path)| store_file(&self.objects, name, path, scratch))
-            .collect();
-        let stored: Vec<(StoredFile, u64)> = stream::iter(uploads)
-            .buffered(PARALLEL)
-            .try_collect()
-            .await?;
-        let sent = stored.iter().map(|(_, sent)| sent).sum();
-        Ok((stored.into_iter().map(|(file, _)| file).collect(), sent))
-    }
-
-    async fn store_manifest(&self, manifest: &Manifest) -> Result<(Sha256Digest, u64), StoreError> {
-        let bytes = manifest.to_bytes();
-        let digest = Sha256Digest::of(&bytes);
-        let scratch = self.cache.scratch()?;
-        let file = spool(&bytes, scratch).map_err(StoreError::disk("write a manifest"))?;
-        let sent = objects::store(&self.objects, &digest, file, bytes.len() as u64).await?;
-        Ok((digest, sent))
+    /// Stores a manifest; returns its digest and length.
+    pub(crate) async fn put_manifest(
+        &self,
+        manifest: &Manifest,
+    ) -> Result<(Sha256Digest, u64), StoreError> {
+        let bytes = Bytes::from(manifest.to_bytes());
+        let (digest, length) = (Sha256Digest::of(&bytes), bytes.len() as u64);
+        objects::put(&self.objects, Kind::Manifest, &digest, bytes).await?;
+        Ok((digest, length))
     }
 
     /// What another publisher made of the key.
     async fn standing(
         &self,
         key: &Sha256Digest,
-        uploaded_bytes: u64,
+        uploaded: &Uploaded,
+        sent: u64,
     ) -> Result<Published, StoreError> {
         let digest = self.find(key).await?;
         let digest = digest.ok_or(StoreError::NotFound { key: *key })?;
         let manifest = self.manifest(&digest).await?;
         info!(%key, %digest, "another bakery published this snapshot first");
-        Ok(Published {
-            digest,
-            manifest,
-            uploaded_bytes,
-            stored_bytes: 0,
-            chunks: 0,
-            chunks_uploaded: 0,
-            won: false,
-        })
+        Ok(published(digest, manifest, uploaded, sent, false))
     }
 }
 
-/// An unnamed file with these bytes, to be read from its start.
-fn spool(bytes: &[u8], scratch: &Path) -> std::io::Result<File> {
-    let mut file = tempfile::tempfile_in(scratch)?;
-    file.write_all(bytes)?;
-    file.rewind()?;
-    Ok(file)
+fn published(
+    digest: Sha256Digest,
+    manifest: Manifest,
+    uploaded: &Uploaded,
+    uploaded_bytes: u64,
+    won: bool,
+) -> Published {
+    Published {
+        digest,
+        stored_bytes: manifest.stored_bytes(),
+        chunks: manifest.chunks().count() as u64,
+        manifest,
+        uploaded_bytes,
+        chunks_uploaded: uploaded.sent_chunks,
+        won,
+    }
 }
-
-/// Compresses and stores one file.
-async fn store_file(
-    objects: &Objects,
-    name: String,
-    path: PathBuf,
-    scratch: &Path,
-) -> Result<(StoredFile, u64), StoreError> {
-    let doing = format!("compress {}", path.display());
-    let scratch = scratch.to_owned();
-    let packed = tokio::task::spawn_blocking(move || pack(&path, &scratch))
-        .await
-        .expect("compressing neither panics nor is it cancelled")
-        .map_err(StoreError::disk(doing))?;
-    let sent = objects::store(objects, &packed.object, packed.stream, packed.stored_bytes).await?;
-    let file = StoredFile {
-        name,
-        size_bytes: packed.size_bytes,
-        sha256: packed.sha256,
-        object: packed.object,
-        stored_bytes: packed.stored_bytes,
-    };
-    Ok((file, sent))
-}
-
 /// The files of a snapshot's directory, sorted by name.
 fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let unreadable = || StoreError::disk(format!("list {}", dir.display()));

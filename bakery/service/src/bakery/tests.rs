@@ -272,11 +272,10 @@ async fn a_template_of_which_an_object_is_gone_is_not_there() {
     let definition = Template::parse(definition).unwrap();
     let fresh = || fixture.bakery.fresh(&definition, &template.key);
     assert_eq!(fresh().await.unwrap().as_ref(), Some(&template));
-    let (objects, hex) = (
-        &fixture.bakery.objects,
-        template.files[0].object.to_string(),
-    );
-    let object = format!("sha256/{}/{hex}", &hex[..2]);
+    let mut chunks = template.files.iter().flat_map(|file| &file.chunks);
+    let hex = chunks.next().unwrap().sha256.to_string();
+    let object = format!("chunk/{}/{hex}", &hex[..2]);
+    let objects = &fixture.bakery.objects;
     let bucket = &objects.buckets().snapshots;
     assert!(objects.size(bucket, &object).await.unwrap().is_some());
     let cut_short = bytes::Bytes::new();

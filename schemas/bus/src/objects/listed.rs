@@ -9,7 +9,7 @@ pub struct Listed {
     pub key: String,
     /// Its length, in bytes.
     pub size: u64,
-    /// When it was written, by the server's clock, in whole seconds.
+    /// When it was written, by the server's clock, to the second.
     pub modified: SystemTime,
 }
 
