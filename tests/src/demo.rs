@@ -3,12 +3,13 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use schemas::guest::CA_BUNDLE;
 
 use crate::launch::Lifetime;
 use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::project::Project;
-use crate::stack::{Stack, StackOptions};
+use crate::stack::{Reachable, Stack, StackOptions};
 use crate::state::{State, repository};
 use crate::submit::{Client, Submitted};
 
@@ -30,9 +31,15 @@ pub fn stack(state: &State, lifetime: Lifetime) -> StackOptions {
         directory: state.path().join("stack"),
         lifetime,
         slots: 1,
-        definitions: ["template-node.json", "environment-widget.json"]
-            .map(definition)
-            .into(),
+        definitions: [
+            "template-fetch.json",
+            "template-node.json",
+            "environment-widget.json",
+        ]
+        .map(definition)
+        .into(),
+        registries: Reachable::Npm,
+        ca_bundle: CA_BUNDLE.into(),
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`project`] | a project to build, as a git repository |
 //! | [`submit`] | a build as a person asks for it |
 //! | [`queue`], [`archive`] | a publisher without a client |
+//! | [`snapshots`], [`news`] | what bakes leave in the servers, and what is said of them |
 //! | [`guest`] | what a test boots without a bakery |
 //! | [`gate`] | a server that is away, and comes |
 //! | [`progress`], [`interrupt`] | what a person sees of it, and how one ends it |
@@ -34,6 +35,7 @@ pub mod guest;
 pub mod interrupt;
 pub mod launch;
 pub mod nats;
+pub mod news;
 pub mod ports;
 pub mod process;
 pub mod programs;
@@ -43,6 +45,7 @@ pub mod python;
 pub mod queue;
 pub mod running;
 pub mod s3;
+pub mod snapshots;
 pub mod stack;
 pub mod state;
 pub mod submit;

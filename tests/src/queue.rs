@@ -72,6 +72,11 @@ impl Queue {
         &self.jetstream
     }
 
+    /// Objects.
+    pub fn s3(&self) -> &aws_sdk_s3::Client {
+        &self.s3
+    }
+
     /// Stores a tree of files and gives the `source` of a job that builds it.
     pub async fn store_source(&self, files: &[(&str, &str)]) -> Result<Value> {
         let packed = archive::pack(files)?;

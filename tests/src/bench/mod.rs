@@ -21,6 +21,7 @@ mod machine;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use schemas::guest::CA_BUNDLE;
 use vm::Machine;
 
 use crate::guest;
@@ -29,7 +30,7 @@ use crate::programs::Programs;
 use crate::progress::Progress;
 use crate::project::Project;
 use crate::queue::Queue;
-use crate::stack::{Stack, StackOptions};
+use crate::stack::{Reachable, Stack, StackOptions};
 use crate::state::{State, repository};
 use figures::Figures;
 use jobs::Measured;
@@ -52,6 +53,8 @@ pub async fn run(state: &State) -> Result<ExitCode> {
         definitions: ["template-debian.json", "environment-plain.json"]
             .map(|name| definitions.join(name))
             .into(),
+        registries: Reachable::Npm,
+        ca_bundle: CA_BUNDLE.into(),
     };
     let stack = Stack::start(&options, state, &mut progress).await?;
     let project = Project::of_file("README", "bench\n")?;

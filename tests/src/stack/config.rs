@@ -14,9 +14,13 @@ use super::registry::Registry;
 pub(super) struct BakeryConfig {
     pub(super) state: PathBuf,
     pub(super) agent: PathBuf,
+    pub(super) ca_bundle: PathBuf,
+    /// None may be in a snapshot.
+    pub(super) canaries: Vec<String>,
     pub(super) nats: Nats,
     pub(super) objects: Objects,
     pub(super) qemu: Qemu,
+    pub(super) git: Git,
     pub(super) registries: BTreeMap<String, Registry>,
 }
 
@@ -29,9 +33,12 @@ pub(super) struct WorkerConfig {
     pub(super) trust: Vec<String>,
     /// Emulation is no boundary. This is a machine of our own that builds our own project.
     pub(super) untrusted_under_tcg: bool,
+    pub(super) ca_bundle: PathBuf,
     pub(super) nats: Nats,
     pub(super) objects: Objects,
     pub(super) qemu: Qemu,
+    pub(super) git: Git,
+    pub(super) registries: BTreeMap<String, Registry>,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -47,6 +54,11 @@ pub(super) struct Objects {
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Qemu {
     pub(super) accelerator: String,
+}
+
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Git {
+    pub(super) template: String,
 }
 
 /// Writes a file for a service to read.
@@ -78,6 +90,11 @@ mod tests {
             qemu: Qemu {
                 accelerator: "tcg".to_owned(),
             },
+            ca_bundle: "/bundle.pem".into(),
+            git: Git {
+                template: "fetch".to_owned(),
+            },
+            registries: BTreeMap::new(),
         };
         write(&path, &config).unwrap();
         let read: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();

@@ -19,15 +19,17 @@ mod registry;
 mod servers;
 pub mod service;
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream;
+use nix::sys::signal::Signal;
 
 pub use record::Record;
-pub use registry::Registry;
+pub use registry::{Reachable, Registry};
 pub use servers::Servers;
 pub use service::Service;
 
@@ -38,12 +40,19 @@ use crate::progress::Progress;
 use crate::project::Project;
 use crate::state::State;
 use crate::tools::Tools;
+use crate::wait;
 
 /// The tenant whose environments a stack has.
 pub const TENANT: &str = "default";
 
 /// 45 s for a service to end its work: a worker gives its jobs 30 s.
 const GRACE: Duration = Duration::from_secs(45);
+
+/// The template in which sources are fetched from git; `deploy/demo` has it.
+const FETCH_TEMPLATE: &str = "fetch";
+
+/// A value that must be in no snapshot: a bake that has it in memory or on disk publishes nothing.
+pub const CANARY: &str = "canary-5b1f0c1e-7d0b-4f5e-8a35-d1c9a1f4b0de";
 
 /// What stack to start.
 #[derive(Debug, Clone)]
@@ -56,6 +65,10 @@ pub struct StackOptions {
     pub slots: u32,
     /// Files with the templates and environments that it has.
     pub definitions: Vec<PathBuf>,
+    /// Which registries the setup of its environments may reach.
+    pub registries: Reachable,
+    /// The certificate authorities that its guests trust, and that it trusts itself when it fetches a source.
+    pub ca_bundle: PathBuf,
 }
 
 /// A running stack. Dropping it kills all of it.
@@ -101,7 +114,12 @@ impl Stack {
                 Servers::start(&tools, &options.directory, options.lifetime),
             )
             .await?;
-        let services = Services::configure(options, &programs, &servers)?;
+        let registries = progress
+            .phase("registries are found", async {
+                options.registries.find(state, &programs)
+            })
+            .await?;
+        let services = Services::configure(options, &programs, &servers, &registries)?;
         progress
             .phase(
                 "streams, buckets and definitions are made",
@@ -149,6 +167,19 @@ impl Stack {
         Ok(())
     }
 
+    /// Kills the bakery at once, as a power cut would.
+    pub async fn kill_bakery(&mut self) -> Result<()> {
+        self.bakery.signal(Signal::SIGKILL)?;
+        wait::until("the bakery's end", GRACE, async || self.bakery.ended()).await?;
+        Ok(())
+    }
+
+    /// Starts the bakery again after it has ended.
+    pub async fn start_bakery(&mut self) -> Result<()> {
+        self.bakery = self.services.bakery.start(Lifetime::Owner).await?;
+        Ok(())
+    }
+
     /// Leaves all of it running, with a record in its directory. It should have been started detached.
     pub fn detach(self, directory: &Path) -> Result<Record> {
         let environment = self.environment();
@@ -170,6 +201,7 @@ impl Services {
         options: &StackOptions,
         programs: &Programs,
         servers: &Servers,
+        registries: &BTreeMap<String, Registry>,
     ) -> Result<Self> {
         let directory = &options.directory;
         let nats = config::Nats {
@@ -181,13 +213,19 @@ impl Services {
         let qemu = config::Qemu {
             accelerator: "tcg".to_owned(),
         };
+        let git = config::Git {
+            template: FETCH_TEMPLATE.to_owned(),
+        };
         let bakery = config::BakeryConfig {
             state: directory.join("bakery"),
             agent: programs.agent.clone(),
+            ca_bundle: options.ca_bundle.clone(),
+            canaries: vec![CANARY.to_owned()],
             nats: nats.clone(),
             objects: objects.clone(),
             qemu: qemu.clone(),
-            registries: [("npm".to_owned(), Registry::of_npm()?)].into(),
+            git: git.clone(),
+            registries: registries.clone(),
         };
         let worker = config::WorkerConfig {
             name: "w1".to_owned(),
@@ -195,9 +233,12 @@ impl Services {
             slots: options.slots,
             trust: vec!["trusted".to_owned(), "untrusted".to_owned()],
             untrusted_under_tcg: true,
+            ca_bundle: options.ca_bundle.clone(),
             nats,
             objects,
             qemu,
+            git,
+            registries: registries.clone(),
         };
         let service = |name, program: &Path, arguments: &[&str]| Service {
             name,
@@ -222,6 +263,11 @@ impl Services {
     /// Makes streams and buckets, and stores definitions.
     pub async fn provision(&self, definitions: &[PathBuf]) -> Result<()> {
         self.bakery.run(&["init"]).await?;
+        self.apply(definitions).await
+    }
+
+    /// Stores definitions.
+    pub async fn apply(&self, definitions: &[PathBuf]) -> Result<()> {
         let mut apply = vec!["apply", "--tenant", TENANT];
         for definition in definitions {
             apply.push(

@@ -1,19 +1,84 @@
-//! The registry that an environment's packages come from: the one that this machine's npm is configured for.
+//! The registries that environments' packages come from: those that this machine's own clients are configured for.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
-use serde::Serialize;
+use anyhow::{Context as _, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+
+use crate::programs::Programs;
+use crate::state::State;
 
 /// `[registries.<name>]` of the bakery's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Registry {
     /// Hosts with their ports, exactly.
     pub hosts: Vec<String>,
     /// Ranges outside the public internet in which they may lie.
+    #[serde(default)]
     pub networks: Vec<String>,
     /// Variables that tell the registry's client where to go.
-    pub env: std::collections::BTreeMap<String, String>,
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+}
+
+/// Which registries a stack's setups may reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reachable {
+    /// npm's.
+    Npm,
+    /// Each that `bakery registries --detect` finds. It downloads a package with every client, so what it found is kept in the
+    /// state directory.
+    Detected,
+}
+
+/// What `bakery registries --detect` prints.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Detected {
+    #[serde(default)]
+    registries: BTreeMap<String, Registry>,
+}
+
+impl Reachable {
+    /// The registries by their names.
+    pub(super) fn find(
+        self,
+        state: &State,
+        programs: &Programs,
+    ) -> Result<BTreeMap<String, Registry>> {
+        match self {
+            Self::Npm => Ok([("npm".to_owned(), Registry::of_npm()?)].into()),
+            Self::Detected => detected(state, programs),
+        }
+    }
+}
+
+fn detected(state: &State, programs: &Programs) -> Result<BTreeMap<String, Registry>> {
+    let path = state.path().join("registries.toml");
+    if let Ok(text) = fs::read_to_string(&path) {
+        return parse(&text);
+    }
+    let output = Command::new(&programs.bakery)
+        .args(["registries", "--detect"])
+        .output()
+        .context("run bakery registries --detect")?;
+    ensure!(
+        output.status.success(),
+        "bakery registries --detect: {}\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8(output.stdout).context("a configuration is UTF-8")?;
+    let found = parse(&text)?;
+    fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
+    Ok(found)
+}
+
+fn parse(text: &str) -> Result<BTreeMap<String, Registry>> {
+    let detected: Detected =
+        toml::from_str(text).with_context(|| format!("read the registries in\n{text}"))?;
+    Ok(detected.registries)
 }
 
 /// TEST-NET-3 of RFC 5737. No public host has such an address, but mirrors inside sandboxes do, and the bakery lets a
@@ -68,6 +133,12 @@ fn endpoint(address: &str) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_was_detected_is_read() {
+        let text = "# pip\n[registries.pip]\nhosts = [\"registry.example.com:443\"]\nenv = { A = \"b\" }\n";
+        assert_eq!(parse(text).unwrap()["pip"].env["A"], "b");
+    }
 
     #[test]
     fn the_port_of_an_address_is_always_known() {

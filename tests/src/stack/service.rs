@@ -60,15 +60,49 @@ impl Service {
         Ok(process)
     }
 
-    /// Runs its program to the end with `arguments` after `--config FILE`; what it says goes to standard error.
-    pub async fn run(&self, arguments: &[&str]) -> Result<()> {
-        let status = tokio::process::Command::new(&self.program)
+    /// Another of the same kind, with a state, a configuration and a log of its own below `directory`. `change` has the last word
+    /// about its configuration.
+    pub fn sibling(
+        &self,
+        name: &'static str,
+        directory: &Path,
+        change: impl FnOnce(&mut toml::Table),
+    ) -> Result<Self> {
+        let text = fs::read_to_string(&self.config)
+            .with_context(|| format!("read {}", self.config.display()))?;
+        let mut config: toml::Table = text.parse().context("read a configuration")?;
+        let state = directory.join(name);
+        fs::create_dir_all(&state).with_context(|| format!("make {}", state.display()))?;
+        config["state"] = state.to_str().context("a path in UTF-8")?.into();
+        change(&mut config);
+        let path = directory.join(format!("{name}.toml"));
+        fs::write(&path, config.to_string())
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(Self {
+            name,
+            config: path,
+            directory: directory.to_owned(),
+            ..self.clone()
+        })
+    }
+
+    /// Its program with `arguments` after `--config FILE`, to be run to the end.
+    pub fn command(&self, arguments: &[&str]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(&self.program);
+        command
             .arg("--config")
             .arg(&self.config)
             .args(arguments)
             .envs(self.environment.iter().cloned())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Runs its program to the end; what it says goes to standard error.
+    pub async fn run(&self, arguments: &[&str]) -> Result<()> {
+        let status = self
+            .command(arguments)
             .stdout(std::io::stderr())
-            .kill_on_drop(true)
             .status()
             .await
             .with_context(|| format!("start {}", self.program.display()))?;

@@ -99,7 +99,7 @@ pub(crate) async fn a_worker_whose_state_is_deleted_between_two_jobs_goes_on(
 }
 
 /// Removes everything in a directory.
-fn empty(directory: &Path) -> Result<()> {
+pub(crate) fn empty(directory: &Path) -> Result<()> {
     let context = || format!("empty {}", directory.display());
     for entry in fs::read_dir(directory).with_context(context)? {
         let path = entry.with_context(context)?.path();

@@ -1,17 +1,24 @@
 //! The end-to-end cases: real nats-server, real S3, real bakery, real worker, real VMs.
 //!
 //! They share one stack, since a bake takes minutes under emulation, and run one after the other in this process, each on the
-//! queue that the one before left empty. What they share is in [`stack`]; each file holds the cases of one subject.
+//! queue that the one before left empty. The bakery bakes the templates meanwhile, so what needs the last of them comes last. What they share is in [`stack`]; each file holds the cases of one subject.
 //!
 //! `cargo test -p e2e --test cases -- [PART OF A NAME]` runs some of them.
 
 mod artifacts;
 mod bakes;
+mod commands;
 mod endings;
 mod guests;
+mod keys;
+mod killed;
+mod languages;
+mod missing;
 mod publishers;
 mod refusals;
+mod sources;
 mod stack;
+mod store;
 mod waiting;
 mod widget;
 
@@ -60,7 +67,26 @@ fn main() -> ExitCode {
         refusals::a_source_with_another_digest_is_refused;
         bakes::a_setup_that_fails_is_told_with_its_step_and_its_output_and_publishes_nothing;
         bakes::a_bake_of_what_nobody_defined_fails_in_words;
-        bakes::a_job_whose_environment_is_not_baked_is_told_so;
+        keys::a_changed_lockfile_is_a_new_key_and_one_bake_and_the_old_snapshot_serves_on;
+        keys::a_changed_file_that_is_no_input_is_the_same_key;
+        keys::an_environment_that_a_job_brings_along_is_baked_for_it;
+        keys::a_definition_that_changes_is_baked_for_the_last_source_without_a_job;
+        missing::eight_jobs_that_miss_at_once_are_one_bake_and_eight_results;
+        missing::a_job_that_runs_cold_is_set_up_by_itself_and_publishes_nothing;
+        missing::a_job_that_would_rather_fail_than_wait_fails;
+        missing::a_bake_that_fails_ends_the_job_that_waits_and_answers_the_next_at_once;
+        missing::a_snapshot_that_would_hold_a_canary_is_not_published;
+        publishers::python_has_a_source_baked_and_then_built;
+        store::a_chunk_with_one_flipped_bit_is_refused_and_fetched_again;
+        commands::a_snapshot_is_listed_and_inspected_with_what_is_in_it;
+        commands::a_collection_that_only_tells_leaves_everything;
+        commands::the_registries_of_this_machines_clients_are_detected;
+        sources::a_host_that_the_operator_does_not_allow_is_refused;
+        sources::an_archive_is_fetched_over_https_and_its_digest_is_checked;
+        sources::a_commit_is_built_and_the_second_job_fetches_nothing;
+        sources::other_content_under_a_commits_name_is_refused;
+        sources::a_branch_that_leads_elsewhere_is_refused;
+        sources::a_submodule_is_built_where_the_tree_has_it;
         guests::a_step_has_exactly_the_normalised_environment;
         guests::a_step_has_no_network_but_its_own_loopback;
         guests::two_builds_of_one_tree_start_from_the_same_bytes;
@@ -68,6 +94,12 @@ fn main() -> ExitCode {
         waiting::a_worker_waits_for_servers_that_are_away_and_says_so;
         waiting::a_bakery_waits_for_servers_that_are_away_and_says_so;
         widget::two_builds_of_the_widget_have_one_digest;
+        languages::a_python_project_with_an_sdist_in_c_is_baked_and_built;
+        languages::a_rust_crate_with_dependencies_is_baked_and_built;
+        missing::a_job_starts_within_a_second_of_the_bake_that_it_waits_for;
+        killed::of_two_bakeries_one_is_killed_in_mid_bake_and_the_other_finishes;
+        killed::a_bakery_that_is_killed_at_any_stage_of_a_bake_is_followed_by_one_that_finishes;
+        store::whatever_was_published_was_whole_at_that_moment;
         guests::a_worker_whose_state_is_deleted_between_two_jobs_goes_on;
         waiting::a_stack_that_is_asked_to_end_ends_in_order_and_leaves_no_process;
     };

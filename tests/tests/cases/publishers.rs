@@ -6,13 +6,16 @@ use e2e::python::Python;
 use e2e::queue::{self, Queue};
 use e2e::state::State;
 use futures_util::StreamExt as _;
-use schemas::names::result_subject;
-use schemas::{JobResult, Reason, Token};
+use schemas::names::{BakeTriggerSubject, bake_event_subject, result_subject};
+use schemas::{JobResult, Reason, Token, Trust};
+use serde_json::json;
 use uuid::Uuid;
 
-use crate::stack::Cases;
+use crate::stack::{Cases, LOCKED};
 
 const SCRIPT: &str = include_str!("publish.py");
+
+const TRIGGER_SCRIPT: &str = include_str!("trigger.py");
 
 /// Any result will do: what it says is not looked at.
 const RESULT: &[u8] = include_bytes!("../../../schemas/examples/result.json");
@@ -43,6 +46,44 @@ pub(crate) async fn a_job_that_python_published_has_a_result(cases: &mut Cases) 
     );
     ensure!(result.job_id == job_id && result.exit_code == Some(0));
     ensure!(cases.log(&result).await? == "hello\n");
+    cases.is_settled().await
+}
+
+pub(crate) async fn python_has_a_source_baked_and_then_built(cases: &mut Cases) -> Result<()> {
+    let python = Python::install(&State::from_environment()?)?;
+    let (lock, source) = cases.locked_source(&[]).await?;
+    let mut job = queue::job(&source, LOCKED, "cat made");
+    job["on_missing"] = json!("fail");
+    let (tenant, environment) = (&cases.queue.tenant, Token::parse(LOCKED)?);
+    let trigger_subject = BakeTriggerSubject {
+        trust: Trust::Untrusted,
+        tenant: tenant.clone(),
+        environment: environment.clone(),
+    };
+    let bodies = json!({
+        "trigger_subject": trigger_subject.to_string(),
+        "trigger": {"schema": "sourdough/bake-trigger/v1", "source": source},
+        "event_subject": bake_event_subject(tenant, &environment),
+        "job_subject": cases.queue.subject().to_string(),
+        "job": job,
+        "result_subject": result_subject(tenant, &Token::parse(queue::job_id(&job)?)?),
+    });
+    let mut command = tokio::process::Command::from(python.command());
+    let output = command
+        .args(["-c", TRIGGER_SCRIPT, cases.stack()?.servers.nats.url()])
+        .arg(bodies.to_string())
+        .output()
+        .await?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "{said}");
+    let result = JobResult::parse(&output.stdout)?;
+    ensure!(
+        result.reason.known() == Some(&Reason::Completed),
+        "{}: {}\n{said}",
+        result.reason,
+        result.message
+    );
+    ensure!(cases.log(&result).await? == lock);
     cases.is_settled().await
 }
 

@@ -4,28 +4,38 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
+use e2e::authority::Authority;
 use e2e::launch::Lifetime;
 use e2e::progress::Progress;
 use e2e::project::Project;
 use e2e::queue::{self, Queue};
-use e2e::stack::{Stack, StackOptions};
+use e2e::snapshots::{Inspection, Snapshots};
+use e2e::stack::{Reachable, Stack, StackOptions};
 use e2e::state::{State, repository};
 use e2e::wait;
+use e2e::web::WebServer;
 use futures_util::{FutureExt as _, StreamExt as _};
 use nix::unistd::Uid;
 use schemas::{JobResult, Reason};
-use serde_json::Value;
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::Case;
 
 /// 30 s for what a worker does after it has published a result: acknowledge, and end the VM.
 const SETTLED_DEADLINE: Duration = Duration::from_secs(30);
 
+/// 15 min for the last of all templates: they are baked one after the other.
+const TEMPLATE_DEADLINE: Duration = Duration::from_mins(15);
+
 /// How long the republished result of a job may take that has it already.
 const HEARD_WITHIN: Duration = Duration::from_secs(10);
 
 /// The environment of most cases: a small Debian without any setup.
 pub(crate) const PLAIN: &str = "plain";
+
+/// An environment with a lockfile, which its setup copies to `made`.
+pub(crate) const LOCKED: &str = "locked";
 
 /// The stack, once the first case has started it.
 #[derive(Default)]
@@ -41,6 +51,12 @@ pub(crate) struct Cases {
     pub(crate) source: Value,
     /// Where the stack keeps everything.
     pub(crate) directory: PathBuf,
+    /// What lies in the servers.
+    pub(crate) snapshots: Snapshots,
+    /// Looks at every snapshot that is published.
+    pub(crate) inspection: Inspection,
+    /// Sources behind https, from a host that the tenant may name.
+    pub(crate) web: WebServer,
 }
 
 impl Shared {
@@ -75,35 +91,73 @@ impl Cases {
     async fn start() -> Result<Self> {
         let state = State::from_environment()?;
         let definition = |path: &str| repository().join(path);
+        let directory = state.path().join("cases");
+        let authority = Authority::at(&directory.join("ca"))?;
         let options = StackOptions {
-            directory: state.path().join("cases"),
+            directory,
             lifetime: Lifetime::Owner,
             slots: 1,
             definitions: [
+                "deploy/demo/template-fetch.json",
                 "deploy/demo/template-node.json",
                 "deploy/demo/environment-widget.json",
                 "tests/definitions/template-debian.json",
-                "tests/definitions/environment-plain.json",
+                "tests/definitions/template-native.json",
                 "tests/definitions/environment-broken.json",
+                "tests/definitions/environment-crates.json",
+                "tests/definitions/environment-locked.json",
+                "tests/definitions/environment-plain.json",
+                "tests/definitions/environment-pypi.json",
             ]
             .map(definition)
             .into(),
+            registries: Reachable::Detected,
+            ca_bundle: authority.bundle(),
         };
         let stack = Stack::start(&options, &state, &mut Progress::start()).await?;
-        let project = Project::of_file("README", "nothing\n")?;
-        stack.services.bake(PLAIN, &project).await?;
+        let web = WebServer::start(&options.directory.join("web"), &authority).await?;
         let queue = Queue::open(&stack.servers).await?;
-        Ok(Self {
+        let snapshots = Snapshots::open(&queue).await?;
+        let inspection = snapshots.inspect().await?;
+        let cases = Self {
             source: queue.store_source(&[("hello.txt", "hello\n")]).await?,
             stack: Some(stack),
             queue,
             directory: options.directory,
+            inspection,
+            snapshots,
+            web,
+        };
+        cases.define(&cases.tenant()).await?;
+        let project = Project::of_file("README", "nothing\n")?;
+        cases.stack()?.services.bake(PLAIN, &project).await?;
+        Ok(cases)
+    }
+
+    /// What the operator allows the tenant: the server of the cases, where it lies.
+    fn tenant(&self) -> Value {
+        json!({
+            "schema": "sourdough/tenant/v1",
+            "name": self.queue.tenant.as_str(),
+            "hosts": [{"hosts": [self.web.endpoint()], "networks": ["127.0.0.0/8"]}],
         })
+    }
+
+    /// Has a definition applied as an operator does.
+    pub(crate) async fn define(&self, definition: &Value) -> Result<()> {
+        let path = self.directory.join("definition.json");
+        std::fs::write(&path, definition.to_string())?;
+        self.stack()?.services.apply(&[path]).await
     }
 
     /// The stack.
     pub(crate) fn stack(&self) -> Result<&Stack> {
         self.stack.as_ref().context("the stack was stopped")
+    }
+
+    /// The stack, to be changed.
+    pub(crate) fn stack_mut(&mut self) -> Result<&mut Stack> {
+        self.stack.as_mut().context("the stack was stopped")
     }
 
     /// The stack, to be stopped.
@@ -156,6 +210,39 @@ impl Cases {
         Ok(result)
     }
 
+    /// Whether a snapshot is published whose manifest, and so its definition, speaks of `text`.
+    pub(crate) async fn is_published(&self, text: &str) -> Result<bool> {
+        for key in self.snapshots.keys().await? {
+            let manifest = self.snapshots.manifest(&key).await?;
+            if manifest.to_string().contains(text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Waits until a template is baked, as each is without being asked for.
+    pub(crate) async fn is_baked(&self, template: &str) -> Result<()> {
+        let what = format!("template {template} to be baked");
+        let name = format!(".{template}");
+        wait::until(&what, TEMPLATE_DEADLINE, async || {
+            let names = self.snapshots.names().await?;
+            let is_there =
+                |found: &String| found.starts_with("template.") && found.ends_with(&name);
+            Ok(names.iter().any(is_there).then_some(()))
+        })
+        .await
+    }
+
+    /// A source with a lockfile that no other run had. `files` lie beside it.
+    pub(crate) async fn locked_source(&self, files: &[(&str, &str)]) -> Result<(String, Value)> {
+        let lock = Uuid::new_v4().to_string();
+        let mut all = vec![("lock", lock.as_str())];
+        all.extend(files);
+        let source = self.queue.store_source(&all).await?;
+        Ok((lock, source))
+    }
+
     /// A script that must succeed; gives what it wrote.
     pub(crate) async fn output_of(&self, script: &str) -> Result<String> {
         let result = self.ends_with(&self.job(script), Reason::Completed).await?;
@@ -187,6 +274,13 @@ impl Cases {
         )
         .await
     }
+}
+
+/// The key of the snapshot that a job ran in.
+pub(crate) fn key_of(result: &JobResult) -> Result<String> {
+    let environment = result.environment.as_ref();
+    let environment = environment.context("a result says what the job ran in")?;
+    Ok(environment.key.0.to_string())
 }
 
 /// Why no case can run here.
