@@ -1,19 +1,20 @@
 //! One attempt at a claimed job: does what [`crate::lifecycle`] says, and tells it what came of it.
 //!
 //! What always holds: the message is kept alive by the loop that also supervises the work, so a worker whose loop hangs
-//! loses the job instead of holding it.
+//! loses the job instead of holding it; an attempt is recorded before its VM starts, and never for a job that is parked.
 
 use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
 use bus::results::Stored;
 use jiff::Timestamp;
-use schemas::Source;
 use schemas::digest::PrefixedDigest;
 use schemas::event::EventKind;
 use schemas::job::Job;
 use schemas::reason::Reason;
-use schemas::result::{EnvironmentUsed, SourceDigests, SourceUsed, Start};
+use schemas::result::{Egress, EnvironmentUsed, SourceUsed, Start};
+use schemas::source::{ArchiveSource, Source};
+use source::Archive;
 use tempfile::TempDir;
 use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
@@ -21,11 +22,13 @@ use tracing::{info, warn};
 use crate::artifacts::{self, CollectError};
 use crate::build::{Build, PutError};
 use crate::events::Events;
-use crate::lifecycle::{Action, Event, Lifecycle};
+use crate::lifecycle::{Action, Event, Lifecycle, Why};
 use crate::log::JobLog;
-use crate::record::JobRecord;
+use crate::park::{Parked, Waited};
+use crate::presence::Slot;
+use crate::record::{JobRecord, RecordError};
 use crate::report::{self, Gathered, Subject};
-use crate::resolve::{self, Resolved};
+use crate::resolve::{self, Domain, Missing, Resolution, Resolved};
 use crate::services::Services;
 use crate::steps::{self, StepLost};
 use crate::verdict::Verdict;
@@ -42,11 +45,28 @@ const PUBLISH_FOR: bus::retry::Policy = bus::retry::Policy {
 /// How long the last words of an attempt may take to leave.
 const FLUSH_FOR: Duration = Duration::from_secs(5);
 
-/// Before a job is tried again after the host's trouble: long enough for a server to come back.
-const RETRY_AFTER: Duration = Duration::from_secs(10);
-
 /// Before another worker takes a job that this one gave back: at once, for all practical purposes.
 const GIVEN_BACK_AFTER: Duration = Duration::from_secs(1);
+
+/// What the claim of a message found.
+pub struct Claimed {
+    /// What jobs share.
+    pub services: Services,
+    /// The message.
+    pub message: Message,
+    /// Whose result it will be.
+    pub subject: Subject,
+    /// What to do; none for a message that got its verdict at the claim.
+    pub job: Option<Job>,
+    /// What the job did so far; none as above.
+    pub record: Option<JobRecord>,
+    /// What is known of it already.
+    pub gathered: Gathered,
+    /// The right to run it here.
+    pub slot: Slot,
+    /// A directory for its scratch files.
+    pub scratch: TempDir,
+}
 
 /// A job, and all that one attempt at it has gathered.
 pub struct Attempt {
@@ -57,8 +77,15 @@ pub struct Attempt {
     job: Option<Job>,
     record: Option<JobRecord>,
     events: Events,
-    scratch: TempDir,
-    resolved: Option<Resolved>,
+    /// The right to run it here; none while it is parked.
+    slot: Option<Slot>,
+    /// Its scratch files; none while it is parked.
+    scratch: Option<TempDir>,
+    /// Where its source lies in S3, once it was fetched.
+    stored: Option<ArchiveSource>,
+    /// What it is parked for.
+    missing: Option<Box<Missing>>,
+    resolved: Option<Box<Resolved>>,
     build: Option<Build>,
     log: Option<JobLog>,
     gathered: Gathered,
@@ -74,15 +101,17 @@ impl Attempt {
     }
 
     /// For a message that was claimed.
-    pub fn new(
-        services: Services,
-        message: Message,
-        subject: Subject,
-        job: Option<Job>,
-        record: Option<JobRecord>,
-        gathered: Gathered,
-        scratch: TempDir,
-    ) -> Self {
+    pub fn new(claimed: Claimed) -> Self {
+        let Claimed {
+            services,
+            message,
+            subject,
+            job,
+            record,
+            gathered,
+            slot,
+            scratch,
+        } = claimed;
         let Subject {
             tenant,
             job_id,
@@ -97,7 +126,10 @@ impl Attempt {
             job,
             record,
             events,
-            scratch,
+            slot: Some(slot),
+            scratch: Some(scratch),
+            stored: None,
+            missing: None,
             resolved: None,
             build: None,
             log: None,
@@ -108,6 +140,10 @@ impl Attempt {
     /// Brings the job to its end. `first` is what the claim found: [`Event::Done`], or a verdict.
     pub async fn run(mut self: Box<Self>, mut lifecycle: Lifecycle, first: Event) {
         let mut give_back = self.services.give_back.clone();
+        let mut draining = self.services.draining.clone();
+        if first == Event::Done {
+            self.events.say(EventKind::Claimed, None, None).await;
+        }
         let mut event = first;
         loop {
             let action = lifecycle.next(&event);
@@ -119,9 +155,12 @@ impl Attempt {
                 () = asked(&mut give_back), if may_be_cut(action) => {
                     return Box::pin(self.give_back()).await;
                 }
+                // It has begun nothing here that would be lost.
+                () = asked(&mut draining), if action == Action::Park => {
+                    return Box::pin(self.give_back()).await;
+                }
             };
         }
-        info!(job = %self.subject.job_id, reason = %lifecycle.verdict().reason, "finished");
     }
 
     /// Does one thing, and keeps the message alive meanwhile. Both are polled by this one loop; a sign of life that does not
@@ -130,7 +169,7 @@ impl Attempt {
         let message = self.message.clone();
         tokio::select! {
             event = self.perform(action, lifecycle) => event,
-            () = heartbeats(&message), if action != Action::Acknowledge && action != Action::GiveBack => {
+            () = heartbeats(&message), if keeps_alive(action) => {
                 unreachable!("a heart beats until the work is done")
             }
         }
@@ -138,14 +177,15 @@ impl Attempt {
 
     async fn perform(&mut self, action: Action, lifecycle: &Lifecycle) -> Event {
         match action {
-            Action::Resolve => self.resolve().await.into(),
-            Action::Fork => self.fork().await.into(),
+            Action::Resolve => Box::pin(self.resolve()).await,
+            Action::Park => Box::pin(self.park()).await,
+            Action::Fork => Box::pin(self.fork()).await.into(),
             Action::RunStep => self.run_step().await,
             Action::Collect => self.collect(lifecycle.verdict()).await,
             Action::StoreLog => self.store_log().await.into(),
             Action::Report => Box::pin(self.report(lifecycle.verdict())).await.into(),
             Action::Acknowledge => self.acknowledge().await.into(),
-            Action::GiveBack => self.retry(lifecycle.verdict()).await.into(),
+            Action::GiveBack(why) => self.hand_back(why, lifecycle.verdict()).await.into(),
             Action::Stop => Event::Done,
         }
     }
@@ -156,30 +196,87 @@ impl Attempt {
             .expect("a message without a job has its verdict from the claim")
     }
 
-    async fn resolve(&mut self) -> Result<(), Verdict> {
-        self.events.say(EventKind::Claimed, None, None).await;
-        let (tenant, trust) = (&self.subject.tenant, self.subject.trust);
-        let resolved = resolve::resolve(
-            &self.services,
-            tenant,
-            trust,
-            self.job(),
-            self.scratch.path(),
-        )
-        .await?;
-        let Source::Archive(archive) = &self.job().source else {
-            todo!()
+    /// Looks for everything, and records the attempt unless the job is to be parked: a host's trouble counts as well.
+    async fn resolve(&mut self) -> Event {
+        let found = match self.look().await {
+            Ok(Resolution::Missing(missing)) => {
+                self.missing = Some(missing);
+                return Event::Missing;
+            }
+            Ok(Resolution::Ready(resolved)) => Ok(resolved),
+            Err(verdict) => Err(verdict),
         };
-        self.gathered.source = Some(SourceUsed {
-            digest: SourceDigests {
-                sha256: archive.digest.sha256,
-                git_commit: None,
-            },
-        });
-        self.gathered.environment = Some(self.environment_used(&resolved));
-        self.gathered.timing.source_ready_at = Some(Timestamp::now());
-        self.events.say(EventKind::SourceReady, None, None).await;
-        self.resolved = Some(resolved);
+        if let Err(error) = self.begin().await {
+            warn!(job = %self.subject.job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
+            return match error {
+                RecordError::Raced => Event::Raced,
+                RecordError::Conflict | RecordError::Bucket(_) => Event::NoRecord,
+            };
+        }
+        match found {
+            Ok(resolved) => {
+                self.gathered.environment = Some(self.environment_used(&resolved));
+                self.resolved = Some(resolved);
+                Event::Done
+            }
+            Err(verdict) => Event::Ended(verdict),
+        }
+    }
+
+    async fn look(&mut self) -> Result<Resolution, Verdict> {
+        let (tenant, trust) = (self.subject.tenant.clone(), self.subject.trust);
+        let job = self.job();
+        let on_missing = job.on_missing;
+        let environment = resolve::environment(&self.services, &tenant, &job.environment).await?;
+        let archive = self.fetch_source().await?;
+        let domain = Domain {
+            tenant: &tenant,
+            trust,
+        };
+        resolve::snapshot(&self.services, domain, environment, archive, on_missing).await
+    }
+
+    /// The source, from wherever it lies; the second time, from S3.
+    async fn fetch_source(&mut self) -> Result<Archive, Verdict> {
+        let scratch = match self.scratch.take() {
+            Some(scratch) => scratch,
+            None => Self::scratch(&self.services)
+                .map_err(|error| Verdict::host(Reason::HostFailed, &error))?,
+        };
+        let scratch = self.scratch.insert(scratch);
+        let job = self
+            .job
+            .as_ref()
+            .expect("a message without a job has its verdict from the claim");
+        let again = self.stored.clone().map(Source::Archive);
+        let source = again.as_ref().unwrap_or(&job.source);
+        let Subject { tenant, trust, .. } = &self.subject;
+        let sources = &self.services.sources;
+        let fetched = sources.fetch(tenant, *trust, source, scratch.path()).await;
+        let fetched = fetched.map_err(|error| Verdict::from(&error))?;
+        if self.stored.is_none() {
+            let digest = fetched.digest;
+            self.gathered.source = Some(SourceUsed { digest });
+            self.gathered.timing.source_ready_at = Some(Timestamp::now());
+            self.events.say(EventKind::SourceReady, None, None).await;
+            self.stored = Some(fetched.stored);
+        }
+        Ok(fetched.archive)
+    }
+
+    async fn begin(&mut self) -> Result<(), RecordError> {
+        let record = self
+            .record
+            .as_mut()
+            .expect("a message without a job begins nothing");
+        record.begin(&self.services.config.name).await?;
+        let Subject {
+            tenant,
+            job_id,
+            attempt,
+            ..
+        } = &self.subject;
+        info!(job = %job_id, %tenant, attempt, "attempt begins");
         Ok(())
     }
 
@@ -188,12 +285,69 @@ impl Attempt {
         EnvironmentUsed {
             name: resolved.environment.name.clone(),
             template: resolved.environment.template.clone(),
-            key: PrefixedDigest(resolved.snapshot.manifest.key),
+            key: PrefixedDigest(resolved.key),
             snapshot: resolved.snapshot.digest.into(),
-            start: Start::Fork,
+            start: resolved.start,
             driver: profile.driver.clone(),
             accelerator: profile.accelerator.clone(),
         }
+    }
+
+    /// Waits for the bake without a slot and without scratch files, then takes a slot if there is one.
+    async fn park(&mut self) -> Event {
+        let Some(place) = self.services.presence.park() else {
+            return Event::NoPlace;
+        };
+        drop((self.slot.take(), self.scratch.take()));
+        let missing = self.missing.take();
+        let missing = missing.expect("only a job that misses something is parked");
+        let what = missing.in_words();
+        info!(job = %self.subject.job_id, what, "parked");
+        let waits = format!("waits for the bake of {what}");
+        self.events.say(EventKind::Parked, None, Some(waits)).await;
+        let waited = self.wait(&missing).await;
+        drop(place);
+        match waited {
+            Waited::LookAgain => match self.services.presence.try_permit() {
+                Some(permit) => {
+                    self.slot = Some(self.services.presence.fill(permit));
+                    Event::Done
+                }
+                None => Event::NoSlot,
+            },
+            Waited::Failed(verdict, log) => {
+                self.gathered.log = log;
+                Event::Ended(verdict)
+            }
+        }
+    }
+
+    async fn wait(&self, missing: &Missing) -> Waited {
+        let parked = Parked {
+            services: &self.services,
+            domain: Domain {
+                tenant: &self.subject.tenant,
+                trust: self.subject.trust,
+            },
+            missing,
+            inline: self.job().environment.inline().is_some(),
+            source: self
+                .stored
+                .as_ref()
+                .expect("the source is fetched before a snapshot is missed"),
+            events: &self.events,
+            until: Instant::now() + self.patience(),
+        };
+        parked.wait().await
+    }
+
+    /// How much longer the job may wait. One that a host failed has been taken out of the queue in time, and waits anew.
+    fn patience(&self) -> Duration {
+        let limit = self.job().timeouts.queue();
+        let failed_before = self.record.as_ref().map_or(0, JobRecord::attempts) > 0;
+        let since = self.gathered.timing.queued_at.filter(|_| !failed_before);
+        let waited = since.map_or(Duration::ZERO, waited_since);
+        limit.saturating_sub(waited)
     }
 
     async fn fork(&mut self) -> Result<(), Verdict> {
@@ -208,20 +362,35 @@ impl Attempt {
             ..
         } = &self.subject;
         let cap = self.services.config.log_max_bytes;
+        let scratch = self
+            .scratch
+            .as_ref()
+            .expect("the source was fetched into a directory");
         let log = JobLog::start(
             &self.services.jetstream,
             tenant,
             job_id,
             *attempt,
             cap,
-            self.scratch.path(),
+            scratch.path(),
         );
-        self.log = Some(log.map_err(|error| Verdict::host(Reason::HostFailed, &error))?);
+        let log = log.map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
+        let log = self.log.insert(log);
         let build = Build::fork(&self.services, resolved).await?;
+        let build = self.build.insert(build);
         self.gathered.timing.vm_ready_at = Some(Timestamp::now());
         self.events.say(EventKind::Forked, None, None).await;
-        let put = build.put_source(resolved).await;
-        self.build = Some(build);
+        let set_up = match resolved.start {
+            Start::Fork => Ok(()),
+            Start::Cold => {
+                let set_up = build.set_up(&self.services, resolved, tenant, log).await;
+                set_up.map(|counters| self.gathered.egress = in_messages(counters))
+            }
+        };
+        let put = match set_up {
+            Ok(()) => build.put_source(resolved).await,
+            Err(error) => Err(error),
+        };
         match put {
             Ok(()) => Ok(()),
             Err(PutError::Verdict(verdict)) => Err(verdict),
@@ -345,6 +514,7 @@ impl Attempt {
         let stored = Box::pin(published)
             .await
             .map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
+        info!(job = %self.subject.job_id, reason = %verdict.reason, ?stored, "finished");
         if stored == Stored::AlreadyThere {
             return Ok(());
         }
@@ -360,14 +530,22 @@ impl Attempt {
         acknowledged.map_err(|error| Verdict::new(Reason::HostFailed, error.to_string()))
     }
 
-    /// Gives the job to the next attempt.
-    async fn retry(&mut self, verdict: &Verdict) -> Result<(), Verdict> {
+    /// Gives the job to the next attempt, or to another worker.
+    async fn hand_back(&mut self, why: Why, verdict: &Verdict) -> Result<(), Verdict> {
         drop(self.build.take());
-        warn!(job = %self.subject.job_id, reason = %verdict.reason, message = verdict.message, "will be tried again");
-        self.events
-            .say(EventKind::Retrying, None, Some(verdict.message.clone()))
-            .await;
-        self.nak(RETRY_AFTER).await;
+        let job = &self.subject.job_id;
+        match why {
+            Why::Trouble => {
+                warn!(%job, reason = %verdict.reason, message = verdict.message, "will be tried again");
+                let message = Some(verdict.message.clone());
+                self.events.say(EventKind::Retrying, None, message).await;
+            }
+            Why::NoRecord | Why::NoPlace | Why::NoSlot => {
+                info!(%job, ?why, "given back");
+                self.events.say(EventKind::Returned, None, None).await;
+            }
+        }
+        self.nak(why.delay()).await;
         Ok(())
     }
 
@@ -405,10 +583,41 @@ impl From<Result<(), Verdict>> for Event {
 /// Whether a worker that ends stops in the middle of this. What tells others how the job stands is brought to its end.
 fn may_be_cut(action: Action) -> bool {
     match action {
-        Action::Resolve | Action::Fork | Action::RunStep | Action::Collect | Action::StoreLog => {
-            true
-        }
-        Action::Report | Action::Acknowledge | Action::GiveBack | Action::Stop => false,
+        Action::Resolve
+        | Action::Park
+        | Action::Fork
+        | Action::RunStep
+        | Action::Collect
+        | Action::StoreLog => true,
+        Action::Report | Action::Acknowledge | Action::GiveBack(_) | Action::Stop => false,
+    }
+}
+
+/// Whether the message is still ours meanwhile. What is said after an acknowledgement would be said of another delivery.
+fn keeps_alive(action: Action) -> bool {
+    match action {
+        Action::Resolve
+        | Action::Park
+        | Action::Fork
+        | Action::RunStep
+        | Action::Collect
+        | Action::StoreLog
+        | Action::Report => true,
+        Action::Acknowledge | Action::GiveBack(_) | Action::Stop => false,
+    }
+}
+
+/// Since then. A clock of this host that is behind the server's makes nothing old.
+pub(crate) fn waited_since(queued_at: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_since(queued_at)).unwrap_or_default()
+}
+
+/// What the proxy counted, in the words of messages.
+fn in_messages(counters: egress::Counters) -> Egress {
+    Egress {
+        allowed: counters.allowed,
+        denied: counters.denied,
+        denied_hosts: counters.denied_hosts.into_iter().collect(),
     }
 }
 

@@ -1,18 +1,25 @@
-//! The part of an attempt that happens in a VM: fork, tree, steps, artifacts.
+//! The part of an attempt that happens in a VM: fork, setup where there is no snapshot of it, tree, steps, artifacts.
 //!
 //! What always holds: whatever ends an attempt, its VM is stopped before the result is published.
 
 use std::time::Duration;
 
+use async_trait::async_trait;
+use egress::Counters;
+use schemas::Token;
 use schemas::guest::{BUILD_GID, BUILD_ROOT, BUILD_UID, HOSTNAME};
+use schemas::reason::Reason;
+use setup::{Happened, News, Room, SetupError};
 use source::SourceError;
+use tokio::sync::Mutex;
 use tokio::time::Instant;
 use vm::{Identity, Slot, Vm};
 use wire::{PutSpec, User};
 
+use crate::log::{JobLog, LogError};
 use crate::resolve::Resolved;
 use crate::services::Services;
-use crate::steps::Limits;
+use crate::steps::{self, Limits};
 use crate::verdict::{self, Verdict};
 
 /// What a guest that is done gets to switch itself off: nothing in it is kept.
@@ -47,6 +54,44 @@ impl Build {
             vm,
             next_step: 0,
             limits: None,
+        })
+    }
+
+    /// Runs the environment's setup in a fork of the template, which puts the inputs in. Its output goes to the job's `log`;
+    /// its way out is closed when this returns.
+    pub async fn set_up(
+        &self,
+        services: &Services,
+        resolved: &Resolved,
+        tenant: &Token,
+        log: &mut JobLog,
+    ) -> Result<Counters, PutError> {
+        let environment = &resolved.environment;
+        let failed = |error: &SetupError| {
+            PutError::Verdict(verdict::of_failed_setup(&environment.name, error))
+        };
+        let tenant = services.sources.tenant(tenant).await;
+        let tenant = tenant.map_err(|error| PutError::Verdict(Verdict::from(&error)))?;
+        let registries = &services.config.registries;
+        let way_out = setup::way_out(&environment.network, registries, &tenant);
+        let way_out = way_out.map_err(|error| failed(&error))?;
+        let room = Room {
+            what: format!("environment {}", environment.name),
+            definition: environment,
+            source_date_epoch: resolved.epoch,
+        };
+        let news = IntoLog(Mutex::new((log, None)));
+        let agent = self.vm.agent();
+        let set_up = room.set_up(agent, &resolved.archive, way_out, &news).await;
+        if let (_, Some(error)) = news.0.into_inner() {
+            return Err(PutError::Verdict(Verdict::host(Reason::HostFailed, &error)));
+        }
+        set_up.map_err(|error| {
+            if error.is_session_end() {
+                PutError::Guest(error.to_string())
+            } else {
+                failed(&error)
+            }
         })
     }
 
@@ -93,7 +138,28 @@ impl Build {
 
     /// Ends a VM whose guest is gone, and says whose fault that was.
     pub async fn lost(self, why: &str) -> Verdict {
-        let Verdict { reason, message } = verdict::of_lost_guest(self.vm.stop(STOP_GRACE).await);
-        Verdict::new(reason, format!("{message}: {why}"))
+        let verdict = verdict::of_lost_guest(self.vm.stop(STOP_GRACE).await);
+        Verdict::new(verdict.reason, format!("{}: {why}", verdict.message))
+    }
+}
+
+/// Writes a setup's output to the job's log; the first error is kept for when the setup is over.
+struct IntoLog<'a>(Mutex<(&'a mut JobLog, Option<LogError>)>);
+
+#[async_trait]
+impl News for IntoLog<'_> {
+    async fn tell(&self, happened: Happened<'_>) {
+        match happened {
+            Happened::Output { step, lane, bytes } => {
+                let (log, failed) = &mut *self.0.lock().await;
+                let written = log.write(step, steps::stream(lane), bytes).await;
+                if let (Err(error), None) = (written, &failed) {
+                    *failed = Some(error);
+                }
+            }
+            Happened::StepStarted { .. }
+            | Happened::StepFinished { .. }
+            | Happened::WayOutClosed { .. } => {}
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! From a delivered message to an attempt: who asks, for which job, whether it has its answer already.
 //!
-//! What always holds: every message gets a result, also one that is no job at all; the first body with an id owns the id;
-//! the attempt is written down before anything is started for it.
+//! What always holds: every message gets a result, also one that is no job at all; the first body with an id owns the id.
+//! No attempt is recorded here: what a job needs may not be there yet.
 
 use async_nats::jetstream::{AckKind, Message};
 use jiff::Timestamp;
@@ -10,10 +10,12 @@ use schemas::job::{Job, peek_id};
 use schemas::names::JobSubject;
 use schemas::reason::Reason;
 use schemas::result::Timing;
+use tempfile::TempDir;
 use tracing::{error, info, warn};
 
-use crate::attempt::Attempt;
+use crate::attempt::{Attempt, Claimed, waited_since};
 use crate::lifecycle::{Event, Lifecycle};
+use crate::presence::Slot;
 use crate::record::{JobRecord, MAX_ATTEMPTS, RecordError};
 use crate::report::{Gathered, Subject};
 use crate::services::Services;
@@ -37,19 +39,14 @@ enum ClaimError {
     Scratch(#[from] std::io::Error),
 }
 
-/// Handles one delivered message to its end.
-pub async fn handle(services: Services, message: Message) {
+/// Handles one delivered message to its end, in `slot` while it runs.
+pub async fn handle(services: Services, message: Message, slot: Slot) {
     // A delivery's time counts from now, not from the first delivery.
     if let Err(error) = message.ack_with(AckKind::Progress).await {
         warn!(%error, "no sign of life sent");
     }
-    let claimed = claim(&services, &message).await;
-    match claimed {
-        Ok(Claim::Attempt {
-            attempt,
-            lifecycle,
-            first,
-        }) => Box::pin(attempt.run(lifecycle, first)).await,
+    match claim(&services, &message).await {
+        Ok(Claim::Attempt(start)) => Box::pin(start.run(services, message, slot)).await,
         Ok(Claim::Answered) => {
             // The next delivery, if this is lost, finds the result as well.
             if let Err(error) = message.double_ack().await {
@@ -75,13 +72,45 @@ pub async fn handle(services: Services, message: Message) {
 /// What a message turned out to be.
 enum Claim {
     /// Something to bring to its end.
-    Attempt {
-        attempt: Box<Attempt>,
-        lifecycle: Lifecycle,
-        first: Event,
-    },
+    Attempt(Box<Begin>),
     /// A job that has its result.
     Answered,
+}
+
+/// What an attempt begins with.
+struct Begin {
+    subject: Subject,
+    job: Option<Job>,
+    record: Option<JobRecord>,
+    gathered: Gathered,
+    scratch: TempDir,
+    may_retry: bool,
+    first: Event,
+}
+
+impl Begin {
+    async fn run(self: Box<Self>, services: Services, message: Message, slot: Slot) {
+        let Self {
+            subject,
+            job,
+            record,
+            gathered,
+            scratch,
+            may_retry,
+            first,
+        } = *self;
+        let attempt = Box::new(Attempt::new(Claimed {
+            services,
+            message,
+            subject,
+            job,
+            record,
+            gathered,
+            slot,
+            scratch,
+        }));
+        attempt.run(Lifecycle::new(may_retry), first).await;
+    }
 }
 
 /// The parts of a delivery.
@@ -118,14 +147,14 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
             Err(error) => error.to_string(),
         };
         let verdict = Verdict::new(Reason::InvalidJob, quoted(&problem, &message.payload));
-        return refuse(services, message, &delivery, unnamed, 1, verdict).await;
+        return refuse(services, &delivery, unnamed, 1, verdict).await;
     };
-    let mut record = match JobRecord::open(&services.jobs, &tenant, &id, &message.payload).await {
+    let record = match JobRecord::open(&services.jobs, &tenant, &id, &message.payload).await {
         Ok(record) => record,
         Err(RecordError::Conflict) => {
             let problem = format!("id: another job has {id}");
             let verdict = Verdict::new(Reason::IdConflict, quoted(&problem, &message.payload));
-            return refuse(services, message, &delivery, unnamed, 1, verdict).await;
+            return refuse(services, &delivery, unnamed, 1, verdict).await;
         }
         Err(error) => return Err(error.into()),
     };
@@ -137,44 +166,32 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
         Ok(job) => job,
         Err(error) => {
             let verdict = Verdict::new(Reason::InvalidJob, error.to_string());
-            return refuse(services, message, &delivery, id, 1, verdict).await;
+            return refuse(services, &delivery, id, 1, verdict).await;
         }
     };
     if let Some(verdict) = too_late(&delivery, &job, record.attempts()) {
         let attempt = record.attempts().max(1);
-        return refuse(services, message, &delivery, id, attempt, verdict).await;
+        return refuse(services, &delivery, id, attempt, verdict).await;
     }
-    let before = record.attempts();
-    // A host without room for it has made no attempt.
-    let scratch = Attempt::scratch(services)?;
-    let number = record.begin(&services.config.name).await?;
+    let (before, number) = (record.attempts(), record.next_attempt());
     info!(job = %id, %tenant, attempt = number, "claimed");
-    let gathered = Gathered {
-        planned: job.steps.iter().map(|step| step.name.clone()).collect(),
-        ..claimed_now(&delivery)
-    };
-    let subject = subject(services, &delivery, id, number);
-    let attempt = Attempt::new(
-        services.clone(),
-        message.clone(),
-        subject,
-        Some(job),
-        Some(record),
-        gathered,
-        scratch,
-    );
-    let lifecycle = Lifecycle::new(before + 1 < MAX_ATTEMPTS);
-    Ok(Claim::Attempt {
-        attempt: Box::new(attempt),
-        lifecycle,
+    Ok(Claim::Attempt(Box::new(Begin {
+        gathered: Gathered {
+            planned: job.steps.iter().map(|step| step.name.clone()).collect(),
+            ..claimed_now(&delivery)
+        },
+        subject: subject(services, &delivery, id, number),
+        job: Some(job),
+        record: Some(record),
+        scratch: Attempt::scratch(services)?,
+        may_retry: before + 1 < MAX_ATTEMPTS,
         first: Event::Done,
-    })
+    })))
 }
 
 /// A message that gets its verdict without an attempt.
 async fn refuse(
     services: &Services,
-    message: &Message,
     delivery: &Delivery,
     name: Token,
     attempt: u32,
@@ -184,23 +201,15 @@ async fn refuse(
         return Ok(Claim::Answered);
     }
     info!(job = %name, reason = %verdict.reason, message = verdict.message, "refused");
-    let subject = subject(services, delivery, name, attempt);
-    let gathered = claimed_now(delivery);
-    let attempt = Attempt::new(
-        services.clone(),
-        message.clone(),
-        subject,
-        None,
-        None,
-        gathered,
-        Attempt::scratch(services)?,
-    );
-    let first = Event::Ended(verdict);
-    Ok(Claim::Attempt {
-        attempt: Box::new(attempt),
-        lifecycle: Lifecycle::new(false),
-        first,
-    })
+    Ok(Claim::Attempt(Box::new(Begin {
+        subject: subject(services, delivery, name, attempt),
+        job: None,
+        record: None,
+        gathered: claimed_now(delivery),
+        scratch: Attempt::scratch(services)?,
+        may_retry: false,
+        first: Event::Ended(verdict),
+    })))
 }
 
 async fn has_result(
@@ -215,13 +224,10 @@ async fn has_result(
 
 /// A job that nobody waits for any more, or that has failed its hosts often enough.
 fn too_late(delivery: &Delivery, job: &Job, attempts: u32) -> Option<Verdict> {
-    // A clock of this host that is behind the server's does not make a job old.
-    let waited = Timestamp::now().duration_since(delivery.queued_at);
-    let waited = std::time::Duration::try_from(waited).unwrap_or_default();
     if attempts >= MAX_ATTEMPTS {
         let message = format!("{attempts} attempts failed for the hosts' own trouble");
         Some(Verdict::new(Reason::MaxAttempts, message))
-    } else if attempts == 0 && waited > job.timeouts.queue() {
+    } else if attempts == 0 && waited_since(delivery.queued_at) > job.timeouts.queue() {
         let message = format!(
             "it waited longer than timeouts.queue_s, {} s",
             job.timeouts.queue_s

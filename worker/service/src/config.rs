@@ -7,6 +7,9 @@
 //! trust = ["trusted", "untrusted"]        # whose jobs it takes
 //! untrusted_under_tcg = false             # software emulation is no security boundary: say so if you accept it
 //! slots = 1                               # jobs at a time
+//! max_parked = 64                         # jobs that wait for a bake at a time, without a slot; more are left to other workers
+//! cache_max_mib = 20480                   # of snapshots on this disk; those used longest ago leave
+//! ca_bundle = "/etc/ssl/certs/ca-certificates.crt"   # whom this host trusts when it fetches a source over https
 //! log_max_bytes = 67108864                # of one job's output; the rest is dropped, and the result says so
 //! drain_s = 30                            # after SIGTERM, before running jobs are given back
 //! log = "human"                           # or "json"
@@ -17,6 +20,14 @@
 //! [qemu]
 //! program = "qemu-system-x86_64"
 //! accelerator = "tcg"                     # or "kvm"
+//!
+//! [git]
+//! template = "fetch"                      # the template in which sources are fetched from git; without it there are none
+//!
+//! [registries.npm]                        # what `network.registries: ["npm"]` means to a setup that runs here
+//! hosts = ["registry.example.com:443"]    # (`on_missing: cold`); as in the bakery's configuration
+//! networks = ["10.20.0.0/16"]             # where these hosts may lie besides public addresses
+//! env = { npm_config_registry = "https://registry.example.com/" }
 //! ```
 //!
 //! `SOURDOUGH_NATS_URL` stands above the file. Credentials for S3 are never in it: they come from the environment, a profile or
@@ -28,8 +39,12 @@ use std::time::Duration;
 use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
 use bus::telemetry::Format;
+use schemas::guest::CA_BUNDLE;
 use schemas::{Token, Trust};
 use serde::Deserialize;
+use setup::Registries;
+use source::SourcesConfig;
+use store::CacheConfig;
 
 /// What an operator says.
 #[derive(Clone, Debug, Deserialize)]
@@ -52,6 +67,15 @@ pub struct Config {
     /// Jobs at a time. Default 1.
     #[serde(default = "default_slots")]
     pub slots: u32,
+    /// Jobs that wait for a bake at a time. Default 64: each keeps its message alive and watches two keys.
+    #[serde(default = "default_max_parked")]
+    pub max_parked: u32,
+    /// Disk for snapshots, in MiB. Default 20 GiB: some twenty environments of 1 GiB of memory and what they have on disk.
+    #[serde(default = "default_cache_max_mib")]
+    pub cache_max_mib: u64,
+    /// Certificate authorities that this host trusts when it fetches a source over https. Default where Debian keeps them.
+    #[serde(default = "default_ca_bundle")]
+    pub ca_bundle: PathBuf,
     /// Most bytes of one job's log. Default 64 MiB: more than anybody reads.
     #[serde(default = "default_log_max_bytes")]
     pub log_max_bytes: u64,
@@ -70,6 +94,20 @@ pub struct Config {
     /// How QEMU is run.
     #[serde(default)]
     pub qemu: Qemu,
+    /// How sources are fetched from git.
+    #[serde(default)]
+    pub git: Git,
+    /// What the names in an environment's `network.registries` mean to a setup that runs here. Default none.
+    #[serde(default)]
+    pub registries: Registries,
+}
+
+/// How sources are fetched from git.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Git {
+    /// The template in which they are fetched; it has git. Default none: a job with such a source is refused here.
+    pub template: Option<Token>,
 }
 
 /// How QEMU is run.
@@ -164,6 +202,21 @@ impl Config {
                 self.slots
             ));
         }
+        if self.max_parked > 4096 {
+            problems.push(format!(
+                "max_parked: must be at most 4096, is {}",
+                self.max_parked
+            ));
+        }
+        if self.cache_max_mib == 0 {
+            problems.push("cache_max_mib: must be at least 1".into());
+        }
+        if !self.ca_bundle.is_absolute() {
+            problems.push(format!(
+                "ca_bundle: must be an absolute path, is {}",
+                self.ca_bundle.display()
+            ));
+        }
         if self.trust.is_empty() {
             problems.push("trust: must name at least one of trusted and untrusted".into());
         }
@@ -185,6 +238,23 @@ impl Config {
             Trust::Untrusted => isolates,
         };
         self.trust.iter().copied().filter(accepted).collect()
+    }
+
+    /// Where snapshots are kept, and how many.
+    pub fn cache(&self, directory: PathBuf) -> CacheConfig {
+        CacheConfig {
+            directory,
+            max_bytes: self.cache_max_mib.saturating_mul(1 << 20),
+        }
+    }
+
+    /// How sources are fetched.
+    pub fn sources(&self) -> SourcesConfig {
+        SourcesConfig {
+            fetch_template: self.git.template.clone(),
+            ca_bundle: self.ca_bundle.clone(),
+            ..SourcesConfig::default()
+        }
     }
 
     /// After SIGTERM, before running jobs are given back.
@@ -225,6 +295,18 @@ fn default_trust() -> Vec<Trust> {
 
 fn default_slots() -> u32 {
     1
+}
+
+fn default_max_parked() -> u32 {
+    64
+}
+
+fn default_cache_max_mib() -> u64 {
+    20 << 10
+}
+
+fn default_ca_bundle() -> PathBuf {
+    CA_BUNDLE.into()
 }
 
 fn default_log_max_bytes() -> u64 {
@@ -273,8 +355,22 @@ mod tests {
 
     #[test]
     fn all_mistakes_are_reported_together() {
-        let error = load("state = \"w\"\nslots = 0").unwrap_err();
-        assert_eq!(error.problems.len(), 2, "{error}");
+        let wrong = "state = 'w'\nslots = 0\nmax_parked = 5000\ncache_max_mib = 0\nca_bundle = 'x'";
+        let error = load(wrong).unwrap_err();
+        assert_eq!(error.problems.len(), 5, "{error}");
+    }
+
+    #[test]
+    fn git_and_registries_are_the_operators() {
+        let config = load(
+            "state = '/w'\n[git]\ntemplate = 'fetch'\n\
+             [registries.npm]\nhosts = ['registry.example.com:443']",
+        );
+        let config = config.unwrap();
+        assert!(config.registries.contains_key(&"npm".parse().unwrap()));
+        assert_eq!(config.sources().fetch_template.unwrap().as_str(), "fetch");
+        let refused = load("state = '/w'\n[registries.npm]\nhosts = []").unwrap_err();
+        assert!(refused.to_string().contains("(line "), "{refused}");
     }
 
     #[test]

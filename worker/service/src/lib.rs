@@ -1,8 +1,9 @@
 //! The worker: claims a job, forks its snapshot, runs its steps, collects what came of them, reports once.
 //!
 //! ```text
-//! serve ─▶ claim ─▶ lifecycle ⇄ attempt ─┬─ resolve    source, environment, snapshot
-//!                                        ├─ build      fork, tree, steps
+//! serve ─▶ claim ─▶ lifecycle ⇄ attempt ─┬─ resolve    environment, source, snapshot
+//!                                        ├─ park       waiting for a bake
+//!                                        ├─ build      fork, setup if cold, tree, steps
 //!                                        ├─ artifacts  list, read, upload
 //!                                        ├─ log        live, spooled, stored
 //!                                        └─ report     one result, then the acknowledgement
@@ -11,6 +12,7 @@
 //! What always holds: what happens next is decided in [`lifecycle`], which knows no socket and no clock; the result is
 //! stored before the job is acknowledged; a worker keeps nothing that matters.
 
+pub mod alive;
 pub mod artifacts;
 pub mod attempt;
 pub mod build;
@@ -19,6 +21,8 @@ pub mod config;
 pub mod events;
 pub mod lifecycle;
 pub mod log;
+pub mod park;
+pub mod presence;
 pub mod record;
 pub mod report;
 pub mod resolve;

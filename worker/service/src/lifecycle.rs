@@ -5,9 +5,16 @@
 //! | Claimed | Done | Resolving | Resolve |
 //! | Claimed | Ended | Reporting | Report |
 //! | Resolving | Done | Forking | Fork |
+//! | Resolving | Missing | Parked | Park |
+//! | Resolving | NoRecord | Returning | GiveBack(NoRecord) |
+//! | Resolving | Raced | Finished | Stop |
 //! | Resolving | Ended | Reporting | Report |
+//! | Parked | Done | Resolving | Resolve |
+//! | Parked | NoPlace | Returning | GiveBack(NoPlace) |
+//! | Parked | NoSlot | Returning | GiveBack(NoSlot) |
+//! | Parked | Ended | Reporting | Report |
 //! | Forking | Done | Running | RunStep |
-//! | Forking | Ended | Reporting | Report |
+//! | Forking | Ended | Storing | StoreLog |
 //! | Running | Done | Running | RunStep |
 //! | Running | LastDone | Collecting | Collect |
 //! | Running | Ended | Collecting | Collect |
@@ -18,7 +25,7 @@
 //! | Storing | Done | Reporting | Report |
 //! | Storing | Ended | Reporting | Report |
 //! | Reporting | Done | Acknowledging | Acknowledge |
-//! | Reporting | Ended | Returning | GiveBack |
+//! | Reporting | Ended | Returning | GiveBack(Trouble) |
 //! | Acknowledging | Done | Finished | Stop |
 //! | Acknowledging | Ended | Finished | Stop |
 //! | Returning | Done | Finished | Stop |
@@ -28,7 +35,10 @@
 //! A verdict of the host's own trouble, where another attempt is left, leads to `Returning` instead of `Reporting`. Any
 //! other pair of state and event cannot happen.
 //!
-//! What always holds: a job that is acknowledged has a result; the first verdict that is not success stays.
+//! What always holds: a job that is acknowledged has a result; the first verdict that is not success stays; a job that is
+//! parked has recorded no attempt, so only what follows [`Event::Done`] of `Resolving` is one.
+
+use std::time::Duration;
 
 use crate::verdict::Verdict;
 
@@ -37,8 +47,10 @@ use crate::verdict::Verdict;
 pub enum State {
     /// A worker has it.
     Claimed,
-    /// Its source and snapshot are being fetched.
+    /// Its source and snapshot are being fetched, and its attempt recorded.
     Resolving,
+    /// It waits for a bake, without a slot.
+    Parked,
     /// Its VM is being started.
     Forking,
     /// Its steps run.
@@ -68,14 +80,26 @@ pub enum Event {
     Ended(Verdict),
     /// The guest is gone: nothing can be read out of it any more.
     GuestLost(Verdict),
+    /// Its environment has no snapshot for its source, and the job waits for one.
+    Missing,
+    /// Its attempt could not be recorded.
+    NoRecord,
+    /// Another worker recorded an attempt at it meanwhile: what is said of the message now would count for that one.
+    Raced,
+    /// As many jobs are parked here as may be.
+    NoPlace,
+    /// Its snapshot is there, and all slots of this worker are taken.
+    NoSlot,
 }
 
 /// What is to be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Fetch source and snapshot.
+    /// Fetch source and snapshot, and record the attempt if they are there.
     Resolve,
-    /// Start the VM and put the source in.
+    /// Release the slot, request the bake and wait for its end.
+    Park,
+    /// Start the VM and put the source in. In a fork of the template the setup runs between the two.
     Fork,
     /// Run the next step.
     RunStep,
@@ -88,9 +112,37 @@ pub enum Action {
     /// Acknowledge the message.
     Acknowledge,
     /// Give the message back.
-    GiveBack,
+    GiveBack(Why),
     /// Nothing.
     Stop,
+}
+
+/// Why a message is given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// The host failed.
+    Trouble,
+    /// Its attempt could not be recorded.
+    NoRecord,
+    /// No more jobs may be parked here.
+    NoPlace,
+    /// Its snapshot is there, and no slot is.
+    NoSlot,
+}
+
+impl Why {
+    /// Before the server gives the message to somebody again.
+    pub fn delay(self) -> Duration {
+        match self {
+            // Long enough for a server to come back.
+            Self::Trouble => Duration::from_secs(10),
+            Self::NoRecord => Duration::from_secs(5),
+            // A bake takes minutes; another worker has a place at once, and then this one is not asked again.
+            Self::NoPlace => Duration::from_secs(30),
+            // At once, for all practical purposes: an idle worker looks for it a moment after a bake's end.
+            Self::NoSlot => Duration::from_millis(100),
+        }
+    }
 }
 
 /// One attempt at a job.
@@ -147,37 +199,85 @@ impl Lifecycle {
 /// The table; `None` for a pair that it does not have. `retry`: the host is to blame, and another attempt is left.
 fn transition(state: State, event: &Event, retry: bool) -> Option<(State, Action)> {
     let settled = if retry {
-        (State::Returning, Action::GiveBack)
+        (State::Returning, Action::GiveBack(Why::Trouble))
     } else {
         (State::Reporting, Action::Report)
     };
     let finished = (State::Finished, Action::Stop);
     let storing = (State::Storing, Action::StoreLog);
     let collecting = (State::Collecting, Action::Collect);
+    let back = |why| Some((State::Returning, Action::GiveBack(why)));
     match (state, event) {
-        (State::Claimed, Event::Done) => Some((State::Resolving, Action::Resolve)),
+        (State::Claimed | State::Parked, Event::Done) => Some((State::Resolving, Action::Resolve)),
         (State::Resolving, Event::Done) => Some((State::Forking, Action::Fork)),
+        (State::Resolving, Event::Missing) => Some((State::Parked, Action::Park)),
+        (State::Resolving, Event::NoRecord) => back(Why::NoRecord),
+        (State::Parked, Event::NoPlace) => back(Why::NoPlace),
+        (State::Parked, Event::NoSlot) => back(Why::NoSlot),
         (State::Forking | State::Running, Event::Done) => Some((State::Running, Action::RunStep)),
         (State::Running, Event::LastDone | Event::Ended(_)) => Some(collecting),
-        (State::Running | State::Collecting, Event::GuestLost(_))
+        (State::Forking, Event::Ended(_))
+        | (State::Running | State::Collecting, Event::GuestLost(_))
         | (State::Collecting, Event::Done | Event::Ended(_)) => Some(storing),
-        (State::Claimed | State::Resolving | State::Forking, Event::Ended(_))
+        (State::Claimed | State::Resolving | State::Parked, Event::Ended(_))
         | (State::Storing, Event::Done | Event::Ended(_)) => Some(settled),
         (State::Reporting, Event::Done) => Some((State::Acknowledging, Action::Acknowledge)),
-        (State::Reporting, Event::Ended(_)) => Some((State::Returning, Action::GiveBack)),
-        (State::Acknowledging | State::Returning, Event::Done | Event::Ended(_)) => Some(finished),
-        (State::Collecting, Event::LastDone)
-        | (State::Finished, Event::Done | Event::Ended(_))
+        (State::Reporting, Event::Ended(_)) => back(Why::Trouble),
+        (State::Resolving, Event::Raced)
+        | (State::Acknowledging | State::Returning, Event::Done | Event::Ended(_)) => {
+            Some(finished)
+        }
+        (State::Finished, Event::Done | Event::Ended(_))
         | (
             State::Claimed
             | State::Resolving
+            | State::Parked
+            | State::Forking
+            | State::Collecting
+            | State::Storing
+            | State::Reporting
+            | State::Acknowledging
+            | State::Returning
+            | State::Finished,
+            Event::LastDone,
+        )
+        | (
+            State::Claimed
+            | State::Resolving
+            | State::Parked
             | State::Forking
             | State::Storing
             | State::Reporting
             | State::Acknowledging
             | State::Returning
             | State::Finished,
-            Event::LastDone | Event::GuestLost(_),
+            Event::GuestLost(_),
+        )
+        | (
+            State::Claimed
+            | State::Parked
+            | State::Forking
+            | State::Running
+            | State::Collecting
+            | State::Storing
+            | State::Reporting
+            | State::Acknowledging
+            | State::Returning
+            | State::Finished,
+            Event::Missing | Event::NoRecord | Event::Raced,
+        )
+        | (
+            State::Claimed
+            | State::Resolving
+            | State::Forking
+            | State::Running
+            | State::Collecting
+            | State::Storing
+            | State::Reporting
+            | State::Acknowledging
+            | State::Returning
+            | State::Finished,
+            Event::NoPlace | Event::NoSlot,
         ) => None,
     }
 }
@@ -187,9 +287,10 @@ mod tests {
     use super::*;
     use schemas::reason::Reason;
 
-    const STATES: [State; 10] = [
+    const STATES: [State; 11] = [
         State::Claimed,
         State::Resolving,
+        State::Parked,
         State::Forking,
         State::Running,
         State::Collecting,
@@ -200,13 +301,18 @@ mod tests {
         State::Finished,
     ];
 
-    fn events(reason: Reason) -> [(&'static str, Event); 4] {
+    fn events(reason: Reason) -> [(&'static str, Event); 9] {
         let verdict = Verdict::new(reason, "because");
         [
             ("Done", Event::Done),
             ("LastDone", Event::LastDone),
             ("Ended", Event::Ended(verdict.clone())),
             ("GuestLost", Event::GuestLost(verdict)),
+            ("Missing", Event::Missing),
+            ("NoRecord", Event::NoRecord),
+            ("Raced", Event::Raced),
+            ("NoPlace", Event::NoPlace),
+            ("NoSlot", Event::NoSlot),
         ]
     }
 
@@ -235,16 +341,29 @@ mod tests {
 
     #[test]
     fn only_the_hosts_trouble_is_tried_again_and_only_while_an_attempt_is_left() {
-        let after = |reason, may_retry| {
+        let after = |verdict, may_retry| {
             let mut lifecycle = Lifecycle {
-                state: State::Forking,
+                state: State::Resolving,
                 ..Lifecycle::new(may_retry)
             };
-            lifecycle.next(&Event::Ended(Verdict::new(reason, "because")))
+            lifecycle.next(&Event::Ended(verdict))
         };
-        assert_eq!(after(Reason::HostFailed, true), Action::GiveBack);
-        assert_eq!(after(Reason::HostFailed, false), Action::Report);
-        assert_eq!(after(Reason::InvalidJob, true), Action::Report);
+        let verdict = |reason| Verdict::new(reason, "because");
+        let trouble = Action::GiveBack(Why::Trouble);
+        assert_eq!(after(verdict(Reason::HostFailed), true), trouble);
+        assert_eq!(after(verdict(Reason::HostFailed), false), Action::Report);
+        assert_eq!(after(verdict(Reason::InvalidJob), true), Action::Report);
+        let asked_for = verdict(Reason::SnapshotUnavailable).for_good();
+        assert_eq!(after(asked_for, true), Action::Report);
+    }
+
+    #[test]
+    fn a_job_parks_between_two_resolutions_and_then_runs() {
+        let mut lifecycle = Lifecycle::new(true);
+        let events = [Event::Done, Event::Missing, Event::Done, Event::Done];
+        let actions = events.map(|event| lifecycle.next(&event));
+        let expected = [Action::Resolve, Action::Park, Action::Resolve, Action::Fork];
+        assert_eq!(actions, expected);
     }
 
     #[test]

@@ -66,11 +66,11 @@ async fn run(config: Config) -> anyhow::Result<()> {
     tokio::spawn(listen(terminate, interrupt, drain, give_back.clone()));
     let mut stopped = draining.clone();
     let services = tokio::select! {
-        services = Services::connect(config, driver, given_back) => services?,
+        services = Services::connect(config, driver, draining.clone(), given_back) => services?,
         // Told to end before it had begun.
         _ = stopped.wait_for(|draining| *draining) => return Ok(()),
     };
-    serve(&services, draining, &give_back).await?;
+    serve(&services, &give_back).await?;
     info!("ended");
     Ok(())
 }

@@ -50,6 +50,8 @@ pub struct JobRecord {
     key: String,
     record: Record,
     revision: u64,
+    /// This worker wrote its last attempt.
+    begun: bool,
 }
 
 impl JobRecord {
@@ -84,6 +86,7 @@ impl JobRecord {
             key,
             record,
             revision,
+            begun: false,
         })
     }
 
@@ -98,24 +101,33 @@ impl JobRecord {
         u32::try_from(counted).unwrap_or(u32::MAX)
     }
 
-    /// Writes down that an attempt begins, and gives its number, from 1. Returned attempts have numbers too, so that no two
-    /// logs have one name.
-    pub async fn begin(&mut self, worker: &Token) -> Result<u32, RecordError> {
+    /// The number of the attempt that would begin now, from 1. Returned attempts have numbers too, so that no two logs have
+    /// one name.
+    pub fn next_attempt(&self) -> u32 {
+        let after_last = self.record.attempts.len() + usize::from(!self.begun);
+        u32::try_from(after_last).unwrap_or(u32::MAX)
+    }
+
+    /// Writes down that an attempt begins: that of [`JobRecord::next_attempt`].
+    pub async fn begin(&mut self, worker: &Token) -> Result<(), RecordError> {
         let attempt = Attempt {
             worker: worker.clone(),
             started_at: Timestamp::now(),
             returned: false,
         };
         self.record.attempts.push(attempt);
-        self.write().await?;
-        Ok(u32::try_from(self.record.attempts.len()).unwrap_or(u32::MAX))
+        self.begun = true;
+        self.write().await
     }
 
-    /// Writes down that the attempt that began last was given back and does not count.
+    /// Writes down that the attempt that began here was given back and does not count. Where none began, nothing is said of
+    /// those before it.
     pub async fn give_back(&mut self) -> Result<(), RecordError> {
-        if let Some(last) = self.record.attempts.last_mut() {
-            last.returned = true;
-        }
+        let begun = self.record.attempts.last_mut().filter(|_| self.begun);
+        let Some(last) = begun else {
+            return Ok(());
+        };
+        last.returned = true;
         self.write().await
     }
 

@@ -46,6 +46,8 @@ pub struct Gathered {
     pub source: Option<SourceUsed>,
     /// What was read out.
     pub artifacts: Vec<ArtifactRef>,
+    /// What the setup tried to reach, where it ran in the job's own VM. Steps have no network.
+    pub egress: Egress,
     /// The stored log.
     pub log: Option<LogRef>,
     /// When each phase ended.
@@ -76,6 +78,7 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
         environment,
         source,
         artifacts,
+        egress,
         log,
         timing,
         usage,
@@ -111,8 +114,7 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
         artifacts,
         artifacts_manifest: None,
         log,
-        // Steps have no network: there is nothing to allow or refuse.
-        egress: Egress::default(),
+        egress,
         timing,
         usage,
     }

@@ -1,24 +1,33 @@
-//! Finds what a job needs before a VM is started: its environment, its source, the snapshot that fits both.
+//! Finds what a job needs before its VM is started: its environment, and the snapshot that fits its source.
 //!
 //! What always holds: the inputs' digests come from the job's own source, so a job never runs on a snapshot of another
 //! lockfile; an exact key or nothing.
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
 use jiff::Timestamp;
-use schemas::Source;
 use schemas::environment::Environment;
-use schemas::job::Job;
+use schemas::job::OnMissing;
 use schemas::names::environment_key;
 use schemas::reason::Reason;
-use schemas::{Token, TreePath, Trust};
-use source::{Archive, Limits};
-use store::{KeyParts, NoProgress, Snapshot, StoreError};
+use schemas::result::Start;
+use schemas::{EnvironmentChoice, Sha256Digest, Token, TreePath, Trust};
+use source::Archive;
+use store::{KeyParts, Manifest, NoProgress, Snapshot, StoreError};
 use vm::SnapshotFiles;
 
+use crate::presence::InUse;
 use crate::services::Services;
 use crate::verdict::Verdict;
+
+/// What was found.
+#[derive(Debug)]
+pub enum Resolution {
+    /// All that the job needs.
+    Ready(Box<Resolved>),
+    /// There is no snapshot, and the job waits for one.
+    Missing(Box<Missing>),
+}
 
 /// All that a job needs.
 #[derive(Debug)]
@@ -29,74 +38,67 @@ pub struct Resolved {
     pub archive: Archive,
     /// The source's time, in seconds since the Unix epoch: what every file and `SOURCE_DATE_EPOCH` say.
     pub epoch: i64,
+    /// The key of the environment for this source.
+    pub key: Sha256Digest,
+    /// Whether `snapshot` is the environment's, or the template's and the setup has yet to run.
+    pub start: Start,
     /// What to fork.
     pub snapshot: Snapshot,
     /// The same, as a driver takes it.
     pub files: SnapshotFiles,
+    /// Says that the snapshot is in use for as long as this lives.
+    _in_use: InUse,
+}
+
+/// What a job waits for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Missing {
+    /// Its environment, as defined when it was looked for.
+    pub environment: Environment,
+    /// Which snapshot.
+    pub wanted: Wanted,
+}
+
+/// A snapshot that is not there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wanted {
+    /// The environment's, by its key.
+    Key(Sha256Digest),
+    /// That of the environment's template, without which there is no key. What its pointer leads to, if that is there no more.
+    Template {
+        /// The template.
+        name: Token,
+        /// The key that its pointer has, of a snapshot that is gone.
+        gone: Option<Sha256Digest>,
+    },
+}
+
+/// Where and for whom a snapshot is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Domain<'a> {
+    /// Whose job it is.
+    pub tenant: &'a Token,
+    /// How far its author is trusted.
+    pub trust: Trust,
 }
 
 impl Resolved {
-    /// The files that the snapshot has already.
+    /// The files that the guest has already when the source is put in.
     pub fn inputs(&self) -> BTreeSet<TreePath> {
         self.environment.inputs.iter().cloned().collect()
     }
 }
 
-/// Finds all of it. `scratch` holds the unpacked source for as long as the [`Archive`] lives.
-pub async fn resolve(
+/// The environment that a job names, or has with it.
+pub async fn environment(
     services: &Services,
     tenant: &Token,
-    trust: Trust,
-    job: &Job,
-    scratch: &Path,
-) -> Result<Resolved, Verdict> {
-    let environment = environment(services, tenant, job.environment.name()).await?;
-    let Source::Archive(source) = &job.source else {
-        todo!()
-    };
-    let archive = source::fetch_archive(
-        &services.objects,
-        source,
-        tenant,
-        &Limits::default(),
-        scratch,
-    )
-    .await
-    .map_err(|error| Verdict::from(&error))?;
-    let inputs = archive
-        .input_digests(&environment.inputs)
-        .await
-        .map_err(|error| Verdict::from(&error))?;
-    let store = &services.store;
-    let template = template(services, &environment).await?;
-    let key = KeyParts::environment(tenant, trust, &template, &environment, inputs).key();
-    let snapshot = match store.fetch(&key, &NoProgress).await {
-        Ok(snapshot) => snapshot,
-        Err(StoreError::NotFound { .. }) => {
-            let message = format!(
-                "environment {} has no snapshot for this source (key sha256:{key}, class {}): bake it",
-                environment.name, services.class
-            );
-            return Err(Verdict::new(Reason::SnapshotUnavailable, message));
-        }
-        Err(error) => return Err(Verdict::from(&error)),
-    };
-    let files = SnapshotFiles::open(&snapshot.dir).map_err(|error| Verdict::from(&error))?;
-    let epoch = archive.newest_mtime().min(Timestamp::now().as_second());
-    Ok(Resolved {
-        environment,
-        archive,
-        epoch,
-        snapshot,
-        files,
-    })
-}
-
-async fn environment(
-    services: &Services,
-    tenant: &Token,
-    name: &Token,
+    choice: &EnvironmentChoice,
 ) -> Result<Environment, Verdict> {
+    let name = match choice {
+        EnvironmentChoice::Named(named) => &named.name,
+        EnvironmentChoice::Inline(environment) => return Ok((**environment).clone()),
+    };
     let found = services
         .environments
         .get(environment_key(tenant, name))
@@ -112,26 +114,100 @@ async fn environment(
         .map_err(|error| Verdict::host(Reason::HostFailed, &error))
 }
 
-/// The manifest of the environment's template, as it is baked for this class now.
-async fn template(
+/// The snapshot of `environment` for `archive`; where there is none, what `on_missing` asks for.
+pub async fn snapshot(
     services: &Services,
-    environment: &Environment,
-) -> Result<store::Manifest, Verdict> {
-    let (store, name) = (&services.store, &environment.template);
-    let missing = || {
-        let message = format!("template {name} is not baked for class {}", services.class);
-        Verdict::new(Reason::SnapshotUnavailable, message)
+    domain: Domain<'_>,
+    environment: Environment,
+    archive: Archive,
+    on_missing: OnMissing,
+) -> Result<Resolution, Verdict> {
+    let inputs = archive.input_digests(&environment.inputs).await;
+    let inputs = inputs.map_err(|error| Verdict::from(&error))?;
+    let template = match template(services, &environment.template).await? {
+        Found::There(template) => template,
+        Found::Not(wanted) => return missing(services, environment, wanted, on_missing),
     };
-    let key = store
-        .template_key(&services.class, name)
-        .await
-        .map_err(|error| Verdict::from(&error))?;
-    let digest = store
-        .find(&key.ok_or_else(missing)?)
-        .await
-        .map_err(|error| Verdict::from(&error))?;
-    store
-        .manifest(&digest.ok_or_else(missing)?)
-        .await
-        .map_err(|error| Verdict::from(&error))
+    let parts = KeyParts::environment(domain.tenant, domain.trust, &template, &environment, inputs);
+    let key = parts.key();
+    let (start, fork) = match services.store.find(&key).await {
+        Ok(Some(_)) => (Start::Fork, key),
+        Ok(None) => match on_missing {
+            OnMissing::Cold => (Start::Cold, template.key),
+            OnMissing::Bake | OnMissing::Fail => {
+                return missing(services, environment, Wanted::Key(key), on_missing);
+            }
+        },
+        Err(error) => return Err(Verdict::from(&error)),
+    };
+    // Said before it is fetched, so that it is not collected meanwhile.
+    let in_use = services.presence.uses(fork);
+    let snapshot = services.store.fetch(&fork, &NoProgress).await;
+    let snapshot = snapshot.map_err(|error| Verdict::from(&error))?;
+    let files = SnapshotFiles::open(&snapshot.dir).map_err(|error| Verdict::from(&error))?;
+    let epoch = archive.newest_mtime().min(Timestamp::now().as_second());
+    Ok(Resolution::Ready(Box::new(Resolved {
+        environment,
+        archive,
+        epoch,
+        key,
+        start,
+        snapshot,
+        files,
+        _in_use: in_use,
+    })))
+}
+
+/// What becomes of a job without a snapshot. Nobody waits for a template but who waits for a bake.
+fn missing(
+    services: &Services,
+    environment: Environment,
+    wanted: Wanted,
+    on_missing: OnMissing,
+) -> Result<Resolution, Verdict> {
+    let (name, class) = (&environment.name, &services.class);
+    let message = match (on_missing, &wanted) {
+        (OnMissing::Bake, _) => {
+            let missing = Missing {
+                environment,
+                wanted,
+            };
+            return Ok(Resolution::Missing(Box::new(missing)));
+        }
+        (OnMissing::Cold | OnMissing::Fail, Wanted::Key(key)) => format!(
+            "environment {name} has no snapshot for this source (key sha256:{key}, class {class}), \
+             and the job says on_missing: fail"
+        ),
+        (OnMissing::Cold | OnMissing::Fail, Wanted::Template { name: template, .. }) => format!(
+            "template {template} of environment {name} is not baked for class {class}, \
+             and the job does not wait for bakes"
+        ),
+    };
+    Err(Verdict::new(Reason::SnapshotUnavailable, message).for_good())
+}
+
+/// A template, or what is not there of it.
+enum Found {
+    There(Box<Manifest>),
+    Not(Wanted),
+}
+
+/// The manifest of a template, as it is baked for this class now.
+async fn template(services: &Services, name: &Token) -> Result<Found, Verdict> {
+    let store = &services.store;
+    let not = |gone| {
+        let name = name.clone();
+        Ok(Found::Not(Wanted::Template { name, gone }))
+    };
+    let failed = |error: StoreError| Verdict::from(&error);
+    let key = store.template_key(&services.class, name).await;
+    let Some(key) = key.map_err(failed)? else {
+        return not(None);
+    };
+    let Some(digest) = store.find(&key).await.map_err(failed)? else {
+        return not(Some(key));
+    };
+    let manifest = store.manifest(&digest).await;
+    let manifest = manifest.map_err(failed)?;
+    Ok(Found::There(Box::new(manifest)))
 }

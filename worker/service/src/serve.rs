@@ -1,9 +1,8 @@
 //! The loop that takes jobs: one pull for each free slot, until the worker is told to end.
 //!
-//! What always holds: nothing is pulled that cannot be run at once; between pulls the worker waits to be woken by a publish,
-//! with a timer behind it.
+//! What always holds: nothing is pulled that cannot be run at once; between pulls the worker waits to be woken by a publish or
+//! by a new snapshot, with a timer behind it, and holds no slot meanwhile: a parked job whose bake ends may have it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -13,12 +12,13 @@ use async_nats::jetstream::consumer::{PullConsumer, pull};
 use bus::streams::job_consumer;
 use futures_util::StreamExt;
 use schemas::names::stream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::claim;
 use crate::services::Services;
+use crate::{alive, claim};
 
 /// Longest wait between two looks at the queue: jobs that are given back wake nobody.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -29,36 +29,40 @@ const PULL_WAITS: Duration = Duration::from_millis(100);
 /// How long the worker's last words may take to leave.
 const FLUSH_FOR: Duration = Duration::from_secs(5);
 
-/// Takes jobs until `draining` turns true, then waits for those that run; `give_back` ends that wait.
-pub async fn serve(
-    services: &Services,
-    mut draining: watch::Receiver<bool>,
-    give_back: &watch::Sender<bool>,
-) -> anyhow::Result<()> {
+/// How often, and for how long, the queue is looked at after a bake: the jobs that waited for it run where they are parked, or
+/// come back after [`crate::lifecycle::Why::NoSlot`]'s 100 ms, and that wakes nobody. The first look is late enough for a parked job to have the
+/// slot first.
+const AFTER_BAKE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
+
+/// Takes jobs until the worker drains, then waits for those that run; `give_back` ends that wait.
+pub async fn serve(services: &Services, give_back: &watch::Sender<bool>) -> anyhow::Result<()> {
+    let mut draining = services.draining.clone();
     let queue = tokio::select! {
         queue = Queue::open(services) => queue?,
         // Told to end while it waited for `bakery init`.
         _ = draining.wait_for(|draining| *draining) => return Ok(()),
     };
-    let slots = Arc::new(Semaphore::new(services.config.slots as usize));
+    let (end, ended) = watch::channel(false);
+    let telling = tokio::spawn(alive::tell(services.clone(), ended));
     let mut running = JoinSet::new();
     info!(pool = %services.config.pool, class = %services.class, slots = services.config.slots, "ready");
     loop {
         let taken = tokio::select! {
-            taken = next(services, &queue, &slots) => taken,
+            taken = next(services, &queue) => taken,
             _ = draining.wait_for(|draining| *draining) => break,
         };
-        let (message, slot) = taken;
-        let services = services.clone();
-        running.spawn(async move {
-            claim::handle(services, message).await;
-            drop(slot);
-        });
+        let (message, permit) = taken;
+        let slot = services.presence.fill(permit);
+        running.spawn(claim::handle(services.clone(), message, slot));
         while let Some(ended) = running.try_join_next() {
             report_panic(ended);
         }
     }
     drain(services, running, give_back).await;
+    end.send_replace(true);
+    // A task that panicked has said nothing wrong: the word goes when its time is over.
+    let _told = telling.await;
+    flush(services).await;
     Ok(())
 }
 
@@ -115,46 +119,83 @@ impl Queue {
     }
 }
 
-/// Waits for a free slot, then for a job to fill it.
-async fn next(
-    services: &Services,
-    queue: &Queue,
-    slots: &Arc<Semaphore>,
-) -> (Message, OwnedSemaphorePermit) {
-    let slot = Arc::clone(slots)
-        .acquire_owned()
-        .await
-        .expect("nothing closes the slots");
-    if let Some(message) = queue.take().await {
-        return (message, slot);
-    }
-    // Only an idle worker listens: a busy one would collect the bodies of all jobs that it cannot take.
-    let mut wake = wake(services).await;
+/// Waits for a free slot and a job to fill it.
+async fn next(services: &Services, queue: &Queue) -> (Message, OwnedSemaphorePermit) {
+    let presence = &services.presence;
+    let mut wake: Option<Wake> = None;
     loop {
-        // Once more after subscribing, so that no publish falls between the two.
+        let permit = match presence.try_permit() {
+            Some(permit) => permit,
+            None => {
+                // Only an idle worker listens: a busy one would collect the bodies of all jobs that it cannot take.
+                wake = None;
+                presence.permit().await
+            }
+        };
         if let Some(message) = queue.take().await {
-            return (message, slot);
+            return (message, permit);
         }
-        tokio::select! {
-            () = woken(wake.as_mut()) => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+        drop(permit);
+        match &mut wake {
+            Some(wake) => wake.woken().await,
+            // Once more after subscribing, so that no publish falls between the two.
+            None => wake = Some(Wake::listen(services).await),
         }
     }
 }
 
-/// A subscription that every publish of a job for this pool wakes; none while the server is away, and then the timer counts.
-async fn wake(services: &Services) -> Option<Subscriber> {
-    let subject = format!("build.job.{}.>", services.config.pool);
-    match services.client.subscribe(subject).await {
+/// What makes an idle worker look at the queue.
+struct Wake {
+    /// Every publish of a job for this pool; none while the server is away, and then the timer counts.
+    jobs: Option<Subscriber>,
+    /// Every new snapshot.
+    snapshots: Option<Subscriber>,
+    /// Until when it is looked often.
+    often_until: Option<Instant>,
+}
+
+impl Wake {
+    async fn listen(services: &Services) -> Self {
+        let jobs = format!("build.job.{}.>", services.config.pool);
+        let snapshots = format!("{}key.*", services.snapshots.prefix);
+        Self {
+            jobs: subscribed(services, jobs).await,
+            snapshots: subscribed(services, snapshots).await,
+            often_until: None,
+        }
+    }
+
+    async fn woken(&mut self) {
+        let now = Instant::now();
+        let (often, for_so_long) = AFTER_BAKE;
+        self.often_until = self.often_until.filter(|until| *until > now);
+        let wait = self.often_until.map_or(LOOK_EVERY, |_| often);
+        let mut look_at = now + wait;
+        loop {
+            tokio::select! {
+                () = heard(self.jobs.as_mut()) => return,
+                () = heard(self.snapshots.as_mut()) => {
+                    let now = Instant::now();
+                    self.often_until = Some(now + for_so_long);
+                    look_at = look_at.min(now + often);
+                }
+                () = sleep_until(look_at) => return,
+            }
+        }
+    }
+}
+
+async fn subscribed(services: &Services, subject: String) -> Option<Subscriber> {
+    match services.client.subscribe(subject.clone()).await {
         Ok(subscriber) => Some(subscriber),
         Err(error) => {
-            warn!(%error, "not woken by publishes");
+            warn!(subject, %error, "not woken");
             None
         }
     }
 }
 
-async fn woken(wake: Option<&mut Subscriber>) {
+async fn heard(wake: Option<&mut Subscriber>) {
     let heard = match wake {
         Some(wake) => wake.next().await,
         None => None,
@@ -185,6 +226,9 @@ async fn drain(services: &Services, mut running: JoinSet<()>, give_back: &watch:
         give_back.send_replace(true);
     }
     while running.join_next().await.is_some() {}
+}
+
+async fn flush(services: &Services) {
     let flushed = tokio::time::timeout(FLUSH_FOR, services.client.flush()).await;
     if !matches!(flushed, Ok(Ok(()))) {
         warn!("not everything that was said reached NATS");

@@ -8,11 +8,13 @@ use async_nats::jetstream::{self, kv};
 use bus::objects::Objects;
 use schemas::HostClass;
 use schemas::names::bucket;
-use store::{CacheConfig, Store};
+use source::{Sources, SourcesParts};
+use store::Store;
 use tokio::sync::watch;
 use vm::Driver;
 
 use crate::config::Config;
+use crate::presence::Presence;
 use crate::state_dir::StateDir;
 
 /// The parts that jobs share; clones are cheap.
@@ -30,14 +32,24 @@ pub struct Services {
     pub objects: Objects,
     /// Snapshots.
     pub store: Store,
+    /// What leads to them, and says why one is not there.
+    pub snapshots: kv::Store,
+    /// Sources, from wherever they lie.
+    pub sources: Sources,
     /// Definitions of environments.
     pub environments: kv::Store,
     /// Records of jobs.
     pub jobs: kv::Store,
+    /// Workers that are alive.
+    pub workers: kv::Store,
     /// What starts VMs.
     pub driver: Arc<dyn Driver>,
     /// Where snapshots must have been made to be forked here.
     pub class: HostClass,
+    /// What this worker has in hand.
+    pub presence: Presence,
+    /// Turns true when no more jobs are taken, and parked ones are given back.
+    pub draining: watch::Receiver<bool>,
     /// Turns true when running jobs are to be given back.
     pub give_back: watch::Receiver<bool>,
 }
@@ -47,6 +59,7 @@ impl Services {
     pub async fn connect(
         config: Config,
         driver: Arc<dyn Driver>,
+        draining: watch::Receiver<bool>,
         give_back: watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let state = Arc::new(StateDir::open(&config.state)?);
@@ -63,12 +76,25 @@ impl Services {
         let objects = Objects::connect(&config.objects).await?;
         objects.wait_ready().await?;
         let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
-        let cache = CacheConfig {
-            directory: state.cache(),
-            max_bytes: 20 << 30,
-        };
+        let cache = config.cache(state.cache());
+        let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
+        let sources = Sources::new(SourcesParts {
+            objects: objects.clone(),
+            snapshots: snapshots.clone(),
+            tenants: open(&jetstream, bucket::TENANTS).await?,
+            store: store.clone(),
+            driver: Arc::clone(&driver),
+            class: class.clone(),
+            slots: state.slots(),
+            config: config.sources(),
+        });
         Ok(Self {
-            store: Store::open(objects.clone(), snapshots, cache).await?,
+            store,
+            snapshots,
+            sources,
+            presence: Presence::new(config.slots, config.max_parked),
+            workers: open(&jetstream, bucket::WORKERS).await?,
+            draining,
             environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
             jobs: open(&jetstream, bucket::JOBS).await?,
             config: Arc::new(config),

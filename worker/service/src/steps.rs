@@ -132,7 +132,8 @@ async fn supervise(
     }
 }
 
-fn stream(lane: Lane) -> LogStream {
+/// The log's word for where output came from.
+pub fn stream(lane: Lane) -> LogStream {
     match lane {
         Lane::Out => LogStream::Stdout,
         Lane::Err => LogStream::Stderr,

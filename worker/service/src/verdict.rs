@@ -3,9 +3,12 @@
 use schemas::reason::{Reason, Status};
 use schemas::result::Termination;
 use schemas::{Token, artifact::Artifact};
+use setup::SetupError;
 use source::SourceError;
 use store::StoreError;
 use vm::VmError;
+
+use crate::park::FailedBake;
 
 /// A filesystem with less room than this is full: what failed on it most likely failed for that.
 const FULL_BELOW_BYTES: u64 = 1 << 20;
@@ -17,6 +20,8 @@ pub struct Verdict {
     pub reason: Reason,
     /// Why, in one sentence.
     pub message: String,
+    /// Another attempt would end the same, whatever the reason says.
+    for_good: bool,
 }
 
 impl Verdict {
@@ -25,6 +30,16 @@ impl Verdict {
         Self {
             reason,
             message: message.into(),
+            for_good: false,
+        }
+    }
+
+    /// The same, but not tried again: the job itself asked for this end.
+    #[must_use]
+    pub fn for_good(self) -> Self {
+        Self {
+            for_good: true,
+            ..self
         }
     }
 
@@ -41,7 +56,7 @@ impl Verdict {
     /// Whether another attempt could end differently: only the host's own trouble is tried again.
     pub fn is_retried(&self) -> bool {
         match self.reason.status() {
-            Status::Error => true,
+            Status::Error => !self.for_good,
             Status::Success | Status::Failure | Status::Timeout | Status::Cancellation => false,
         }
     }
@@ -111,6 +126,46 @@ pub fn of_lost_guest(exit: vm::Exit) -> Verdict {
     }
 }
 
+/// A bake that failed, for a job that waited for it.
+pub fn of_failed_bake(environment: &Token, bake: &FailedBake) -> Verdict {
+    let reason = match bake.reason.as_str() {
+        "unknown_environment" => Reason::UnknownEnvironment,
+        "invalid_source" => Reason::InvalidJob,
+        // The words of bakes are an open set: whatever else it was, the bake failed.
+        _ => Reason::BakeFailed,
+    };
+    let message = &bake.message;
+    Verdict::new(
+        reason,
+        format!("the bake of environment {environment} failed: {message}"),
+    )
+}
+
+/// A setup that failed in the job's own fork of the template. What the guest's end was, its VMM says.
+pub fn of_failed_setup(environment: &Token, error: &SetupError) -> Verdict {
+    let message = format!(
+        "environment {environment}: {}",
+        bus::telemetry::Causes(error)
+    );
+    match error {
+        SetupError::Step(failure) => {
+            let end = failure.transcript.end();
+            let end = end.trim_end();
+            let output = if end.is_empty() {
+                "it wrote nothing".to_owned()
+            } else {
+                format!("its output ends with:\n{end}")
+            };
+            Verdict::new(Reason::BakeFailed, format!("{message}; {output}"))
+        }
+        SetupError::Source(error) => Verdict::from(error),
+        SetupError::UnknownRegistry { .. }
+        | SetupError::HostNotAllowed { .. }
+        | SetupError::Host { .. }
+        | SetupError::Agent { .. } => Verdict::new(Reason::BakeFailed, message),
+    }
+}
+
 /// A required artifact that matched nothing.
 pub fn of_missing(artifact: &Artifact) -> Verdict {
     let globs: Vec<_> = artifact.paths.iter().map(ToString::to_string).collect();
@@ -124,20 +179,7 @@ pub fn of_missing(artifact: &Artifact) -> Verdict {
 
 impl From<&SourceError> for Verdict {
     fn from(error: &SourceError) -> Self {
-        let reason = match error {
-            SourceError::Digest { .. } => Reason::SourceDigestMismatch,
-            SourceError::Address { .. }
-            | SourceError::Missing { .. }
-            | SourceError::TooLarge { .. }
-            | SourceError::Format(_)
-            | SourceError::Refused(_)
-            | SourceError::Input { .. } => Reason::InvalidJob,
-            SourceError::Objects { .. } | SourceError::Download { .. } => Reason::SourceUnavailable,
-            SourceError::Spool(_) => Reason::HostFailed,
-            // An agent that lives says why: the guest's disk took no more of the tree.
-            SourceError::Agent(_) => Reason::DiskFull,
-        };
-        Verdict::host(reason, error)
+        Verdict::host(error.reason(), error)
     }
 }
 
@@ -228,6 +270,26 @@ mod tests {
                 "{termination:?} {cut:?} {free}"
             );
         }
+    }
+
+    #[test]
+    fn a_failed_bake_is_the_jobs_end_whatever_its_word() {
+        let of = |reason: &str| {
+            let bake = FailedBake {
+                reason: reason.into(),
+                message: "setup step deps exited with 1".into(),
+                log: None,
+            };
+            of_failed_bake(&"widget".parse().unwrap(), &bake)
+        };
+        assert_eq!(of("step_failed").reason, Reason::BakeFailed);
+        assert_eq!(of("a word of tomorrow").reason, Reason::BakeFailed);
+        assert_eq!(of("unknown_environment").reason, Reason::UnknownEnvironment);
+        assert_eq!(
+            of("step_failed").message,
+            "the bake of environment widget failed: setup step deps exited with 1"
+        );
+        assert!(!of("host_failed").is_retried());
     }
 
     #[test]

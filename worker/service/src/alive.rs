@@ -1,0 +1,73 @@
+//! What this worker says of itself in the bucket `build-workers`: every 10 s, at each change, and no more once it has ended.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemas::Open;
+use schemas::worker::{WorkerCondition, WorkerSchema, WorkerState};
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tracing::warn;
+
+use crate::presence::Counts;
+use crate::services::Services;
+
+/// 10 s: three fit into the 30 s that the bucket keeps a value.
+const EVERY: Duration = Duration::from_secs(10);
+
+/// 5 s for the last word: a server that is away forgets the worker by itself.
+const LAST_WORD: Duration = Duration::from_secs(5);
+
+/// Says it until `ended` turns true, then takes the word back. A server that is away costs nothing but the word.
+pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
+    let workers = services.workers.clone();
+    let mut changes = services.presence.changes();
+    let mut draining = services.draining.clone();
+    let mut every = interval(EVERY);
+    every.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        // Neither sender goes before this task does: `services` and `serve` hold them.
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => break,
+            _ = every.tick() => {}
+            Ok(()) = changes.changed() => {}
+            Ok(()) = draining.changed() => {}
+        }
+        let counts = changes.borrow_and_update().clone();
+        let draining = *draining.borrow_and_update();
+        let said = state(&services, &counts, draining);
+        let body = serde_json::to_vec(&said).expect("a state of plain fields is JSON");
+        if let Err(error) = workers
+            .put(services.config.name.as_str(), body.into())
+            .await
+        {
+            warn!(%error, "this worker's state was not written");
+        }
+    }
+    let taken_back = timeout(LAST_WORD, workers.delete(services.config.name.as_str()));
+    if !matches!(taken_back.await, Ok(Ok(()))) {
+        warn!("this worker's state was not taken back: it goes when its time is over");
+    }
+}
+
+fn state(services: &Services, counts: &Counts, draining: bool) -> WorkerState {
+    let config = &services.config;
+    WorkerState {
+        schema: WorkerSchema,
+        name: config.name.clone(),
+        pool: config.pool.clone(),
+        trust: config.accepted(),
+        class: services.class.clone(),
+        slots: config.slots,
+        running: counts.running,
+        parked: counts.parked,
+        snapshots: counts.snapshots.keys().copied().collect(),
+        state: Open::Known(if draining {
+            WorkerCondition::Draining
+        } else {
+            WorkerCondition::Ready
+        }),
+        reason: None,
+        time: Timestamp::now(),
+    }
+}

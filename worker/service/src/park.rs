@@ -1,0 +1,381 @@
+//! Waiting for a bake, without a slot.
+//!
+//! ```text
+//! failed not long ago? ──yes─────────────────────────────────────────────────────────────▶ Failed
+//!     │ no
+//! watch pointer and failure ─ request the bake ─┬─ the pointer appears ──────────────────▶ LookAgain
+//!                             ▲     60 s        ├─ a failure is written, or told ─────────▶ Failed
+//!                             ╰─────────────────┤
+//!                                               ╰─ timeouts.queue_s is over ─────────────▶ Failed
+//! ```
+//!
+//! What always holds: the watch begins before the bake is requested, and gives what stood there before it began, so no end
+//! of a bake is missed; a server that is away costs time and nothing else.
+
+use std::time::Duration;
+
+use async_nats::jetstream::Message;
+use async_nats::jetstream::kv::{Entry, Operation, Watch};
+use async_nats::jetstream::message::PublishMessage;
+use bus::follow::{Followed, follow};
+use bus::retry::{Failure, Policy, with};
+use futures_util::StreamExt;
+use jiff::Timestamp;
+use schemas::bake::{BakeEvent, BakeEventKind, BakeFailure, BakeRequest, BakeRequestSchema};
+use schemas::event::EventKind;
+use schemas::names::{self, BakeSubject, stream};
+use schemas::reason::Reason;
+use schemas::result::LogRef;
+use schemas::source::{ArchiveSource, Source};
+use schemas::{HostClass, Sha256Digest, Token, Trust, canonical};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::events::Events;
+use crate::resolve::{Domain, Missing, Wanted};
+use crate::services::Services;
+use crate::verdict::{self, Verdict};
+
+/// 1 min between two requests of one bake: a bakery may have lost the first with its disk, or its failure was another job's.
+/// Most change nothing, since the stream takes one message of an id within its two minutes, and a bakery that finds the
+/// snapshot bakes none.
+const REQUEST_EVERY: Duration = Duration::from_mins(1);
+
+/// Events of bakes that wait to be read.
+const EVENTS_AHEAD: usize = 64;
+
+/// A job that waits for a bake.
+pub struct Parked<'a> {
+    /// What it shares with others.
+    pub services: &'a Services,
+    /// Whose it is.
+    pub domain: Domain<'a>,
+    /// What it waits for.
+    pub missing: &'a Missing,
+    /// Whether the environment came with the job, so that no bakery knows it.
+    pub inline: bool,
+    /// Where its source lies.
+    pub source: &'a ArchiveSource,
+    /// Where it is said that it waits.
+    pub events: &'a Events,
+    /// Until when.
+    pub until: Instant,
+}
+
+/// How the wait ended.
+#[derive(Debug, PartialEq)]
+pub enum Waited {
+    /// The snapshot is there, or another one is wanted now.
+    LookAgain,
+    /// There will be none, and the job has this verdict. The bake's own log, where it has one.
+    Failed(Verdict, Option<LogRef>),
+}
+
+impl Parked<'_> {
+    /// Requests the bake and waits for its end, for no longer than the job may.
+    pub async fn wait(&self) -> Waited {
+        tokio::select! {
+            waited = Box::pin(self.bake_ended()) => waited,
+            () = tokio::time::sleep_until(self.until) => {
+                let message = format!(
+                    "it waited for the bake of {} longer than timeouts.queue_s allows",
+                    self.missing.in_words()
+                );
+                Waited::Failed(Verdict::new(Reason::QueueExpired, message), None)
+            }
+        }
+    }
+
+    async fn bake_ended(&self) -> Waited {
+        let before = self.failure_before().await;
+        if let Some((failure, _)) = &before
+            && failure.retry_at > Timestamp::now()
+        {
+            return self.failed(failure.into());
+        }
+        let answered = before.map_or(0, |(_, revision)| revision);
+        let (class, trust) = (&self.services.class, self.domain.trust);
+        let request_id = self.missing.request_id(class, trust, self.source);
+        let (sender, mut heard) = mpsc::channel(EVENTS_AHEAD);
+        // Never ends by itself, and with this future.
+        let following = self.follow(sender).await;
+        tokio::pin!(following);
+        let mut request = interval(REQUEST_EVERY);
+        request.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let mut watch = Box::pin(self.watch()).await;
+            loop {
+                tokio::select! {
+                    entry = watch.next() => {
+                        // A watch that breaks is begun again.
+                        let Some(Ok(entry)) = entry else { break };
+                        if let Some(waited) = self.read_entry(&entry, answered) {
+                            return waited;
+                        }
+                    }
+                    Some(event) = heard.recv() => {
+                        if self.missing.is_about(&event, &request_id)
+                            && let Some(waited) = self.read_event(&event).await
+                        {
+                            return waited;
+                        }
+                    }
+                    _ = request.tick() => self.request(&request_id).await,
+                    () = &mut following => {}
+                }
+            }
+        }
+    }
+
+    /// Why the last bake of the key failed, and since which write that is known.
+    async fn failure_before(&self) -> Option<(BakeFailure, u64)> {
+        let Wanted::Key(key) = &self.missing.wanted else {
+            return None;
+        };
+        let name = names::bake_failure(key);
+        let entry = with(Policy::FOREVER, "read the last failure of a bake", || {
+            let entry = self.services.snapshots.entry(name.clone());
+            async { entry.await.map_err(Failure::Transient) }
+        });
+        let entry = entry.await.ok().flatten()?;
+        read_failure(&entry).map(|failure| (failure, entry.revision))
+    }
+
+    /// The pointer and the failure, as they are now and as they change.
+    async fn watch(&self) -> Watch {
+        let keys = self.missing.watched(&self.services.class);
+        let watch = with(Policy::FOREVER, "watch for a snapshot", || {
+            let watch = self.services.snapshots.watch_many_with_history(keys.iter());
+            async { watch.await.map_err(Failure::Transient) }
+        });
+        Box::pin(watch)
+            .await
+            .expect("a policy without end gives no error")
+    }
+
+    /// The events of bakes of the environment from now on, into `sender`.
+    async fn follow(&self, sender: mpsc::Sender<BakeEvent>) -> impl Future<Output = ()> + use<> {
+        let jetstream = self.services.jetstream.clone();
+        let last = with(Policy::FOREVER, "look at the events of bakes", || {
+            let stored = jetstream.get_stream(stream::BAKE_EVENTS);
+            async { stored.await.map_err(Failure::Transient) }
+        });
+        let last = last.await.expect("a policy without end gives no error");
+        let followed = Followed {
+            stream: stream::BAKE_EVENTS,
+            subject: names::bake_event_subject(self.domain.tenant, &self.missing.environment.name),
+            name: format!("parked-{}", Uuid::now_v7()),
+            next_sequence: last.cached_info().state.last_sequence + 1,
+        };
+        let read = |message: &Message| BakeEvent::parse(&message.payload).ok();
+        follow(jetstream, followed, read, sender)
+    }
+
+    /// Publishes the request. One that does not get away is sent again with the next.
+    async fn request(&self, request_id: &Token) {
+        let Missing {
+            environment,
+            wanted,
+        } = self.missing;
+        let subject = BakeSubject {
+            class: self.services.class.clone(),
+            trust: self.domain.trust,
+            tenant: self.domain.tenant.clone(),
+            environment: environment.name.clone(),
+        };
+        let request = BakeRequest {
+            schema: BakeRequestSchema,
+            request_id: request_id.clone(),
+            tenant: None,
+            trust: None,
+            environment: environment.name.clone(),
+            definition: self.inline.then(|| Box::new(environment.clone())),
+            source: Source::Archive(self.source.clone()),
+            key: wanted.key(),
+            again: false,
+        };
+        let id = wanted.message_id(&subject, &request);
+        let body = serde_json::to_vec(&request).expect("a request of plain fields is JSON");
+        let message = PublishMessage::build().payload(body.into()).message_id(&id);
+        let jetstream = &self.services.jetstream;
+        let published = async {
+            jetstream
+                .send_publish(subject.to_string(), message)
+                .await?
+                .await
+        };
+        match published.await {
+            Ok(ack) if ack.duplicate => {}
+            Ok(_) => info!(message_id = id, %request_id, "bake requested"),
+            Err(error) => warn!(message_id = id, %error, "bake not requested, trying again"),
+        }
+    }
+
+    fn read_entry(&self, entry: &Entry, answered: u64) -> Option<Waited> {
+        if let Wanted::Key(key) = &self.missing.wanted
+            && entry.key == names::bake_failure(key)
+        {
+            let failure = read_failure(entry).filter(|_| entry.revision > answered)?;
+            return Some(self.failed((&failure).into()));
+        }
+        let ended = self.missing.is_ended_by(entry.operation, &entry.value);
+        ended.then_some(Waited::LookAgain)
+    }
+
+    async fn read_event(&self, event: &BakeEvent) -> Option<Waited> {
+        match event.kind.known()? {
+            BakeEventKind::Requested
+            | BakeEventKind::Started
+            | BakeEventKind::StepFinished
+            | BakeEventKind::Retrying => {
+                let message = event.message.clone();
+                self.events.say(EventKind::Baking, None, message).await;
+                None
+            }
+            // The pointer says so, and says it to those as well whose request was one too many.
+            BakeEventKind::Published => None,
+            BakeEventKind::Failed => Some(self.failed(event.into())),
+        }
+    }
+
+    fn failed(&self, bake: FailedBake) -> Waited {
+        match bake.reason.as_str() {
+            // The template or the definition changed since: it has another key now.
+            "key_mismatch" => Waited::LookAgain,
+            _ => Waited::Failed(
+                verdict::of_failed_bake(&self.missing.environment.name, &bake),
+                bake.log,
+            ),
+        }
+    }
+}
+
+impl Missing {
+    /// In messages.
+    pub fn in_words(&self) -> String {
+        let name = &self.environment.name;
+        match &self.wanted {
+            Wanted::Key(key) => format!("environment {name} (key sha256:{key})"),
+            Wanted::Template { name: template, .. } => {
+                format!("template {template} of environment {name}")
+            }
+        }
+    }
+
+    /// The keys in the bucket whose values end the wait.
+    fn watched(&self, class: &HostClass) -> Vec<String> {
+        match &self.wanted {
+            Wanted::Key(key) => vec![names::snapshot_pointer(key), names::bake_failure(key)],
+            Wanted::Template { name, gone } => [names::template_pointer(class, name)]
+                .into_iter()
+                .chain(gone.as_ref().map(names::snapshot_pointer))
+                .collect(),
+        }
+    }
+
+    /// Whether a watched value, other than a failure, ends the wait. That the template's pointer still leads to what is gone
+    /// does not.
+    fn is_ended_by(&self, operation: Operation, value: &[u8]) -> bool {
+        let still = match &self.wanted {
+            Wanted::Key(_) | Wanted::Template { gone: None, .. } => false,
+            Wanted::Template {
+                gone: Some(gone), ..
+            } => value == gone.to_string().as_bytes(),
+        };
+        match operation {
+            Operation::Put => !still,
+            Operation::Delete | Operation::Purge => false,
+        }
+    }
+
+    /// Whether an event is of the bake that is waited for: by the request, or, where another job's request was first, by the key.
+    fn is_about(&self, event: &BakeEvent, request_id: &Token) -> bool {
+        event.request_id == *request_id || (event.key.is_some() && event.key == self.wanted.key())
+    }
+
+    /// An id for the request. Where a key leads to the end of its bake, a new one; else that of every job that asks for the same,
+    /// since only the events tell how that ended, and only one of the requests is taken.
+    fn request_id(&self, class: &HostClass, trust: Trust, source: &ArchiveSource) -> Token {
+        let id = match &self.wanted {
+            Wanted::Key(key) => {
+                let key = key.to_string();
+                format!("bake-{}-{}", &key[..16], Uuid::now_v7().simple())
+            }
+            Wanted::Template { .. } => {
+                let asked = canonical::digest(&(class, trust, &self.environment, source));
+                let asked = asked
+                    .expect("definitions and addresses are JSON")
+                    .to_string();
+                format!("bake-{}", &asked[..32])
+            }
+        };
+        Token::parse(id).expect("a word, a key's digits and a UUID make a token")
+    }
+}
+
+impl Wanted {
+    /// The key, where it is known.
+    fn key(&self) -> Option<Sha256Digest> {
+        match self {
+            Self::Key(key) => Some(*key),
+            Self::Template { .. } => None,
+        }
+    }
+
+    /// What the stream takes one request of. The key is of one class, tenant and trust; without one, the subject and what is
+    /// asked for stand for it.
+    fn message_id(&self, subject: &BakeSubject, request: &BakeRequest) -> String {
+        match self {
+            Self::Key(key) => format!("bake-{key}"),
+            Self::Template { name, .. } => {
+                let asked = canonical::digest(&(subject.to_string(), request));
+                let asked = asked.expect("a request is JSON");
+                format!("bake-template-{}-{name}-{asked}", subject.class)
+            }
+        }
+    }
+}
+
+/// What is known of a bake that failed.
+#[derive(Clone, Debug)]
+pub struct FailedBake {
+    /// Why, in one word.
+    pub reason: String,
+    /// Why, in one sentence.
+    pub message: String,
+    /// Its output.
+    pub log: Option<LogRef>,
+}
+
+impl From<&BakeFailure> for FailedBake {
+    fn from(failure: &BakeFailure) -> Self {
+        Self {
+            reason: failure.reason.clone(),
+            message: failure.message.clone(),
+            log: failure.log.clone(),
+        }
+    }
+}
+
+impl From<&BakeEvent> for FailedBake {
+    fn from(event: &BakeEvent) -> Self {
+        Self {
+            reason: event.reason.clone().unwrap_or_default(),
+            message: event.message.clone().unwrap_or_default(),
+            log: event.log.clone(),
+        }
+    }
+}
+
+/// The failure in a value; none where it was taken back, or is none.
+fn read_failure(entry: &Entry) -> Option<BakeFailure> {
+    match entry.operation {
+        Operation::Put => BakeFailure::parse(&entry.value).ok(),
+        Operation::Delete | Operation::Purge => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;
