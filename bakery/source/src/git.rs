@@ -18,6 +18,7 @@ mod plumbing;
 mod problem;
 mod room;
 mod submodules;
+mod way_out;
 
 use std::fs::File;
 use std::path::Path;

@@ -25,7 +25,7 @@ async fn fetch(
     limits: &Limits,
 ) -> Result<Archive, SourceError> {
     let source = ArchiveSource {
-        uri: uri.parse().unwrap(),
+        uri: uri.to_owned().try_into().unwrap(),
         digest: digest.into(),
     };
     let into = tempfile::tempdir().unwrap();

@@ -26,7 +26,9 @@ pub(crate) struct Objects {
     /// Bytes in the spool.
     end: u64,
     index: HashMap<ObjectId, Stored>,
-    max_objects: u64,
+    /// Most objects.
+    max_count: u64,
+    /// Most bytes in the spool.
     max_bytes: u64,
 }
 
@@ -54,7 +56,7 @@ impl Objects {
             spool,
             end: 0,
             index: HashMap::new(),
-            max_objects: limits.max_entries.saturating_mul(OBJECTS_PER_ENTRY),
+            max_count: limits.max_entries.saturating_mul(OBJECTS_PER_ENTRY),
             max_bytes: limits.max_total_bytes,
         }
     }
@@ -66,8 +68,8 @@ impl Objects {
         kind: Kind,
         size: u64,
     ) -> Result<Incoming, GitProblem> {
-        if self.index.len() as u64 >= self.max_objects {
-            return Err(Refusal::TooManyEntries(self.max_objects).into());
+        if self.index.len() as u64 >= self.max_count {
+            return Err(Refusal::TooManyEntries(self.max_count).into());
         }
         if size > self.max_bytes.saturating_sub(self.end) {
             return Err(Refusal::TooLarge(self.max_bytes).into());

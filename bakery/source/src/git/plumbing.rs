@@ -23,7 +23,8 @@ const NOT_THERE: [&str; 8] = [
 ];
 
 /// What git says where what came is not the commit.
-const OTHER_CONTENT: [&str; 3] = [
+const OTHER_CONTENT: [&str; 4] = [
+    "did not receive expected object",
     "did not send all necessary objects",
     "fsck error",
     "SHA1 COLLISION",

@@ -11,20 +11,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use egress::{Endpoint, Log, Phase, Policy, Proxy, Resolver, Rule};
+use egress::{Endpoint, Rule};
 use schemas::guest::{BUILD_HOME, HOSTNAME};
 use schemas::https::HttpsUri;
 use schemas::source::GitRef;
 use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, JoinSet};
 use tracing::info;
-use vm::{AgentClient, ExecEvent, Execution, Identity, ProxyPort, Slot, SnapshotFiles, Vm};
+use vm::{ExecEvent, Execution, Identity, Slot, SnapshotFiles, Vm};
 use wire::{Command, Entry, EntryKind, ExecSpec, Lane, PutSpec, Termination, User};
 
 use crate::git::batch::Batch;
 use crate::git::objects::Objects;
 use crate::git::plumbing::{self, Guest};
 use crate::git::problem::{GitProblem, Matter};
+use crate::git::way_out::WayOut;
 use crate::sources::Shared;
 
 /// 20 min for one command: a repository of some GiB, under software emulation.
@@ -260,44 +260,5 @@ fn succeeded(termination: &Termination, doing: String, stderr: &[u8]) -> Result<
         Termination::NotStarted { problem } => Err(trouble(format!(
             "{problem} (the template for git sources needs git)"
         ))),
-    }
-}
-
-/// An open way out.
-struct WayOut {
-    accepting: JoinHandle<()>,
-}
-
-impl WayOut {
-    /// Opens the port inside the guest, and lets `rules` decide on what comes through it.
-    async fn open(
-        agent: &AgentClient,
-        port: u16,
-        rules: Vec<Rule>,
-        resolver: Arc<dyn Resolver>,
-    ) -> Result<Self, GitProblem> {
-        let port = agent.proxy(port).await.map_err(GitProblem::Agent)?;
-        let allow = |policy: Policy, rule| policy.allow(Phase::Source, rule);
-        let policy = rules.into_iter().fold(Policy::nothing(), allow);
-        // A new proxy is in the phase of sources.
-        let proxy = Proxy::new(policy, resolver, Log::new());
-        let accepting = tokio::spawn(accept(port, proxy));
-        Ok(Self { accepting })
-    }
-}
-
-impl Drop for WayOut {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-/// Serves each connection until this future is dropped, and its tunnels with it.
-async fn accept(mut port: ProxyPort, proxy: Proxy) {
-    let mut tunnels = JoinSet::new();
-    while let Some(tunnel) = port.accept().await {
-        let proxy = proxy.clone();
-        tunnels.spawn(async move { proxy.serve(tunnel).await });
-        while tunnels.try_join_next().is_some() {}
     }
 }

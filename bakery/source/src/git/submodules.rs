@@ -230,9 +230,10 @@ async fn grow(
 
 /// What the `.gitmodules` of `repository` says, by path; nothing where it is no file.
 fn modules(grown: &Grown, repository: &Repository) -> Result<BTreeMap<String, String>, GitProblem> {
-    let path = match repository.at.is_root() {
-        true => ".gitmodules".to_owned(),
-        false => format!("{}/.gitmodules", repository.at),
+    let path = if repository.at.is_root() {
+        ".gitmodules".to_owned()
+    } else {
+        format!("{}/.gitmodules", repository.at)
     };
     let odd = |problem: String| GitProblem::Submodule {
         path: repository.at.clone(),

@@ -1,5 +1,7 @@
 //! Commits from a server on loopback, through the fake driver: its guests run the host's own git.
 
+mod submodules;
+
 use std::sync::atomic::Ordering;
 
 use schemas::source::{GitDigest, Source};
@@ -9,10 +11,14 @@ use store::Fault;
 use super::*;
 use crate::testing::bench::Bench;
 use crate::testing::repository::Repository;
-use crate::testing::server::{Server, repositories};
+use crate::testing::server::{Manner, Server, repositories};
 
 /// The name that the server proves to be.
 const NAME: &str = "git.example.com";
+
+/// Packs the commit that the file `evil` names instead of any other.
+const LIE: &[u8] =
+    b"#!/bin/sh\nread -r evil < evil || :\nsed \"s/[0-9a-f]\\{40\\}/$evil/\" | \"$@\"\n";
 
 /// A server with one repository, `widget`, and what fetches from it.
 struct Rig {
@@ -23,13 +29,16 @@ struct Rig {
 
 impl Rig {
     async fn new() -> Self {
-        let widget = Repository::new();
+        Self::serving(Repository::new(), Manner::Current).await
+    }
+
+    async fn serving(widget: Repository, manner: Manner) -> Self {
         widget.write("package.json", b"{}\r\n");
         widget.write("src/main.c", b"int main;\n");
         widget.commit();
         // A repository is served by the name of its directory.
         let root = widget.path().parent().unwrap();
-        let server = Server::start(NAME, repositories(root)).await;
+        let server = Server::start(NAME, repositories(root, manner)).await;
         let host = format!("{NAME}:{}", server.port);
         let tenant = format!(
             r#"{{"name": "acme", "hosts": [{{"hosts": ["{host}"], "networks": ["127.0.0.0/8"]}}]}}"#
@@ -161,20 +170,34 @@ async fn a_commit_that_is_not_there_is_the_jobs_matter() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_only_a_branch_leads_to_is_found_through_the_branch() {
-    let rig = Rig::baked().await;
+    let rig = Rig::serving(Repository::new(), Manner::Old).await;
+    rig.bench.bake_fetch_template().await;
     let commit = rig.widget.head();
     rig.widget.write("more", b"x");
     rig.widget.commit();
-    // Protocol 0 hands out the tips of branches and nothing else.
-    rig.widget
-        .git(&["config", "uploadpack.allowAnySHA1InWant", "false"]);
     let mut source = rig.source(&commit, false);
+    let (sentence, fault, _) = told(&rig.bench.fetch(&source).await.unwrap_err());
+    assert!(sentence.contains("unadvertised object"), "{sentence}");
+    assert_eq!(fault, Fault::Job);
     let Source::Git(git) = &mut source else {
         panic!("made just now")
     };
     git.reference = Some("main".parse().unwrap());
     let fetched = rig.bench.fetch(&source).await.unwrap();
     assert_eq!(fetched.archive.entries(), 3);
+    // A branch that leads elsewhere does not decide what is built.
+    rig.widget
+        .git(&["checkout", "--quiet", "--orphan", "other"]);
+    rig.widget.commit();
+    let absent = "1".repeat(40);
+    let mut source = rig.source(&absent, false);
+    let Source::Git(git) = &mut source else {
+        panic!("made just now")
+    };
+    git.reference = Some("other".parse().unwrap());
+    let (sentence, fault, reason) = told(&rig.bench.fetch(&source).await.unwrap_err());
+    assert!(sentence.contains("bad object"), "{sentence}");
+    assert_eq!((fault, reason), (Fault::Job, Reason::InvalidJob));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -203,8 +226,39 @@ async fn content_that_does_not_hash_to_the_commit_is_refused() {
             .await
             .unwrap_err(),
     );
-    println!("{sentence} {fault:?} {reason:?}");
-    assert_ne!(reason, Reason::Completed);
+    assert!(
+        sentence.contains("did not receive expected object"),
+        "{sentence}"
+    );
+    assert_eq!((fault, reason), (Fault::Job, Reason::SourceDigestMismatch));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_sends_another_commit_is_refused() {
+    let widget = Repository::new();
+    let program = widget.write(".git/lie", LIE);
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&program, mode).unwrap();
+    let hook = format!("[uploadpack]\npackObjectsHook = {}\n", program.display());
+    let configuration = widget.write(".git/lying", hook.as_bytes());
+    let rig = Rig::serving(widget, Manner::Lying(configuration)).await;
+    rig.bench.bake_fetch_template().await;
+    let commit = rig.widget.head();
+    rig.widget.git(&["checkout", "--quiet", "--orphan", "evil"]);
+    rig.widget.write("src/main.c", b"int evil;\n");
+    let evil = rig.widget.commit();
+    rig.widget.write(".git/evil", evil.as_bytes());
+    let (sentence, fault, reason) = told(
+        &rig.bench
+            .fetch(&rig.source(&commit, false))
+            .await
+            .unwrap_err(),
+    );
+    assert!(
+        sentence.contains("did not send all necessary objects"),
+        "{sentence}"
+    );
+    assert_eq!((fault, reason), (Fault::Job, Reason::SourceDigestMismatch));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -231,79 +285,4 @@ async fn without_a_template_the_operator_is_told_what_to_do() {
         "{sentence}"
     );
     assert_eq!((fault, reason), (Fault::Host, Reason::SourceUnavailable));
-}
-
-/// Adds `child` to `parent` at `path`, with `url` in its `.gitmodules`, and commits that; returns the commit.
-fn add_submodule(parent: &Repository, path: &str, child: &Repository, url: &str) -> String {
-    let modules = format!("[submodule \"{path}\"]\n\tpath = {path}\n\turl = {url}\n");
-    parent.write(".gitmodules", modules.as_bytes());
-    let info = format!("160000,{},{path}", child.head());
-    parent.git(&["update-index", "--add", "--cacheinfo", &info]);
-    parent.git(&["add", ".gitmodules"]);
-    parent.git(&["commit", "--quiet", "--message=submodule"]);
-    parent.head()
-}
-
-/// A relative address from one repository to another beside it.
-fn beside(repository: &Repository) -> String {
-    let name = repository.path().file_name().unwrap().to_str().unwrap();
-    format!("../../{name}/.git")
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn submodules_are_fetched_at_the_commits_that_the_trees_pin() {
-    let rig = Rig::baked().await;
-    let (inner, outer) = (Repository::new(), Repository::new());
-    inner.write("deep", b"deep\n");
-    inner.commit();
-    outer.write("lib.c", b"lib\n");
-    outer.commit();
-    add_submodule(&outer, "third/inner", &inner, &beside(&inner));
-    // Later commits of the branches do not count.
-    let commit = add_submodule(&rig.widget, "vendor/outer", &outer, &beside(&outer));
-    outer.write("lib.c", b"newer\n");
-    outer.git(&["add", "lib.c"]);
-    outer.git(&["commit", "--quiet", "--message=newer"]);
-    let fetched = rig.bench.fetch(&rig.source(&commit, true)).await.unwrap();
-    let lib = digest(&fetched, "vendor/outer/lib.c").await;
-    assert_eq!(lib, Sha256Digest::of(b"lib\n"));
-    let deep = digest(&fetched, "vendor/outer/third/inner/deep").await;
-    assert_eq!(deep, Sha256Digest::of(b"deep\n"));
-    assert!(
-        fetched
-            .stored
-            .uri
-            .to_string()
-            .ends_with("/submodules.tar.zst")
-    );
-    let plain = rig.bench.fetch(&rig.source(&commit, false)).await.unwrap();
-    assert_ne!(plain.digest.sha256, fetched.digest.sha256);
-    // package.json, src/main.c, .gitmodules, and the directories src, vendor and vendor/outer, which is empty.
-    assert_eq!(plain.archive.entries(), 6);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_submodule_that_cannot_be_had_is_named() {
-    let rig = Rig::baked().await;
-    for (url, problem) in [
-        (
-            "https://other.example.com/a",
-            "the tenant may not fetch https://other.example.com/a",
-        ),
-        ("git@git.example.com:a", "does not lead to https"),
-        ("../../../../../x", "does not lead to https"),
-    ] {
-        let commit = add_submodule(&rig.widget, "vendor/lib", &rig.widget, url);
-        let error = rig
-            .bench
-            .fetch(&rig.source(&commit, true))
-            .await
-            .unwrap_err();
-        let (sentence, fault, reason) = told(&error);
-        assert!(sentence.contains("submodule vendor/lib: "), "{sentence}");
-        assert!(sentence.contains(problem), "{sentence}");
-        assert_eq!((fault, reason), (Fault::Job, Reason::InvalidJob));
-    }
-    let asked = rig.bench.resolver.asked.lock().unwrap().clone();
-    assert!(asked.iter().all(|name| name == NAME), "{asked:?}");
 }

@@ -120,24 +120,48 @@ pub(crate) fn pages(pages: Vec<(&'static str, Response<Full<Bytes>>)>) -> Handle
     })
 }
 
+/// How a server of repositories behaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Manner {
+    /// As git is today.
+    Current,
+    /// As one that knows git's first protocol only: it hands out what a branch or a tag points to, and nothing else.
+    Old,
+    /// As one with this configuration, which has a program that packs something else than what was asked for.
+    Lying(PathBuf),
+}
+
 /// Serves every repository below the directory `root`, with git's own program for that.
-pub(crate) fn repositories(root: &Path) -> Handler {
+pub(crate) fn repositories(root: &Path, manner: Manner) -> Handler {
     let root = root.to_owned();
-    Arc::new(move |request| Box::pin(backend(root.clone(), request)))
+    Arc::new(move |request| Box::pin(backend(root.clone(), manner.clone(), request)))
 }
 
 /// One request through `git http-backend`, which is a CGI program.
-async fn backend(root: PathBuf, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn backend(
+    root: PathBuf,
+    manner: Manner,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let (head, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let header = |name: &str| {
         let value = head.headers.get(name).map(|value| value.to_str().unwrap());
         value.unwrap_or_default().to_owned()
     };
-    let mut child = tokio::process::Command::new("git")
+    let mut command = tokio::process::Command::new("git");
+    command.env("GIT_CONFIG_GLOBAL", "/dev/null");
+    match manner {
+        Manner::Current => drop(command.env("GIT_PROTOCOL", header("git-protocol"))),
+        Manner::Old => {}
+        Manner::Lying(configuration) => {
+            command.env("GIT_PROTOCOL", header("git-protocol"));
+            command.env("GIT_CONFIG_GLOBAL", configuration);
+        }
+    }
+    let mut child = command
         .arg("http-backend")
         .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
         .env("GIT_PROJECT_ROOT", root)
         .env("GIT_HTTP_EXPORT_ALL", "1")
         .env("REQUEST_METHOD", head.method.as_str())
@@ -145,7 +169,6 @@ async fn backend(root: PathBuf, request: Request<Incoming>) -> Response<Full<Byt
         .env("QUERY_STRING", head.uri.query().unwrap_or_default())
         .env("CONTENT_TYPE", header("content-type"))
         .env("HTTP_CONTENT_ENCODING", header("content-encoding"))
-        .env("GIT_PROTOCOL", header("git-protocol"))
         .env("CONTENT_LENGTH", body.len().to_string())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -127,7 +127,7 @@ fn what_git_does_not_write_is_refused_before_it_costs_anything() {
         refused(&twice),
         "what the fetch VM sends ends within an object"
     );
-    let unended = [&object(id, "blob", b"hello")[..54], b"x"].concat();
+    let unended = [&object(id, "blob", b"hello")[..53], b"x"].concat();
     assert!(
         refused(&unended).contains("line feed"),
         "{}",
