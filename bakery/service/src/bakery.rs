@@ -9,19 +9,21 @@ mod tests;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bus::objects::Objects;
+use schemas::bake::BakeEventKind;
 use schemas::{HostClass, Sha256Digest, TextError};
 use source::Sources;
-use store::{Details, KeyParts, Manifest, NoProgress, Store};
+use store::{Details, KeyParts, Manifest, NoProgress, Published, Store};
 use vm::{BakeVm, Driver, Exit, HostProfile, Slot};
 
 use crate::config::Config;
 use crate::election::{Election, Turn};
 use crate::error::BakeError;
 use crate::files;
-use crate::news::{Reporter, timed};
+use crate::gate;
+use crate::news::{News, Reporter, seconds, timed};
 
 pub use environment::{Baked, Ingredients, Order};
 
@@ -95,7 +97,7 @@ impl Bakery {
         self.election.turn(lease, work).await
     }
 
-    /// Freezes a guest and publishes it.
+    /// Freezes a guest, checks what was frozen, and publishes it.
     async fn publish(
         &self,
         what: &str,
@@ -106,18 +108,29 @@ impl Bakery {
     ) -> Result<Manifest, BakeError> {
         let frozen = files::scratch(&self.work())?;
         let freezing = async { Ok(vm.snapshot(frozen.path()).await?) };
-        timed(news, &format!("{what}, frozen"), freezing).await?;
-        let publishing = Box::pin(
-            self.store
-                .publish(frozen.path(), parts, details, &NoProgress),
-        );
-        let publishing = async { Ok(publishing.await?) };
-        let published = timed(news, &format!("{what}, stored"), publishing).await?;
+        let baked = timed(news, &format!("{what}, frozen"), freezing).await?;
+        let (slots, canaries) = (self.slots(), &self.config.canaries);
+        let checking = gate::check(&*self.driver, &baked, &slots, canaries);
+        let report = timed(news, &format!("{what}, checked"), checking).await?;
+        let details = Details {
+            gate: Some(report),
+            ..details
+        };
+        let begun = Instant::now();
+        let publishing = self.store.publish(frozen.path(), parts, details, &NoProgress);
+        let published = Box::pin(publishing).await?;
+        let stored = format!("{what}, {}", stored(&published, begun.elapsed()));
+        news.tell(News::new(BakeEventKind::StepFinished, stored)).await;
         Ok(published.manifest)
     }
 
     fn slot(&self) -> Result<Slot, BakeError> {
-        Ok(Slot::create(&self.config.state.join("slots"))?)
+        Ok(Slot::create(&self.slots())?)
+    }
+
+    /// Where the directories of running VMs are.
+    fn slots(&self) -> PathBuf {
+        self.config.state.join("slots")
     }
 
     /// Where what a bake makes lies until it is published.
@@ -133,6 +146,19 @@ pub fn host_class(profile: &HostProfile) -> Result<HostClass, TextError> {
         &profile.vmm_version,
         &profile.accelerator,
         &profile.cpu_model,
+    )
+}
+
+/// How much was sent, how much was there already, and how long it took.
+fn stored(published: &Published, took: Duration) -> String {
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
+    format!(
+        "stored: {}, {} of {} MiB sent, {} of {} chunks were there",
+        seconds(took),
+        mib(published.uploaded_bytes),
+        mib(published.stored_bytes),
+        published.chunks - published.chunks_uploaded,
+        published.chunks
     )
 }
 

@@ -138,10 +138,11 @@ impl Server {
             max_bytes: config.cache_max_bytes,
         };
         let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
+        let store = store.with_grace(config.gc_grace);
         let sources = Sources::new(SourcesParts {
             objects: objects.clone(),
-            snapshots: snapshots.clone(),
-            tenants: open(&jetstream, bucket::TENANTS).await?,
+            snapshots: Box::new(snapshots.clone()),
+            tenants: Box::new(open(&jetstream, bucket::TENANTS).await?),
             store: store.clone(),
             driver: driver.clone(),
             class: host_class(driver.profile())?,

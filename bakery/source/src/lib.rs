@@ -21,6 +21,8 @@ mod hosts;
 mod https;
 mod inspect;
 mod limits;
+#[cfg(any(test, feature = "testing"))]
+mod memory;
 mod locks;
 mod operator;
 mod pax;
@@ -41,4 +43,7 @@ pub use https::HttpsProblem;
 pub use limits::Limits;
 pub use operator::fetch_https;
 pub use sources::{Fetched, Sources, SourcesParts};
-pub use values::ValuesError;
+pub use values::{Values, ValuesError};
+
+#[cfg(any(test, feature = "testing"))]
+pub use memory::MemoryValues;

@@ -14,7 +14,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use async_nats::jetstream::kv;
 use bus::objects::Objects;
 use egress::{Resolver, SystemResolver};
 use schemas::guest::{CA_BUNDLE, PROXY_PORT};
@@ -48,9 +47,9 @@ pub struct SourcesParts {
     /// Where sources are kept.
     pub objects: Objects,
     /// The bucket [`schemas::names::bucket::SNAPSHOTS`]: which archive was made of a commit.
-    pub snapshots: kv::Store,
+    pub snapshots: Box<dyn Values>,
     /// The bucket [`schemas::names::bucket::TENANTS`]: what the operator allows a tenant.
-    pub tenants: kv::Store,
+    pub tenants: Box<dyn Values>,
     /// Where the template for git sources comes from.
     pub store: Store,
     /// What forks it.
@@ -96,8 +95,8 @@ impl Sources {
         Self {
             shared: Arc::new(Shared {
                 objects: parts.objects,
-                snapshots: Box::new(parts.snapshots),
-                tenants: Box::new(parts.tenants),
+                snapshots: parts.snapshots,
+                tenants: parts.tenants,
                 store: parts.store,
                 driver: parts.driver,
                 class: parts.class,

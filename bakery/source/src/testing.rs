@@ -1,5 +1,5 @@
 //! What the tests of this crate share: repositories made with the host's git, servers on loopback that prove who they are, a resolver
-//! with a table, buckets in memory.
+//! with a table.
 #![allow(
     clippy::unwrap_used,
     reason = "clippy's exemption for tests covers test functions, not what they share"
@@ -8,4 +8,3 @@
 pub(crate) mod bench;
 pub(crate) mod repository;
 pub(crate) mod server;
-pub(crate) mod values;

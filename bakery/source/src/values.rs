@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 /// A bucket, as far as sources need one.
 #[async_trait]
-pub(crate) trait Values: Send + Sync {
+pub trait Values: Send + Sync {
     /// What stands under `key`, if anything does.
     async fn get(&self, key: &str) -> Result<Option<Bytes>, ValuesError>;
 

@@ -80,8 +80,8 @@ impl Services {
         let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
         let sources = Sources::new(SourcesParts {
             objects: objects.clone(),
-            snapshots: snapshots.clone(),
-            tenants: open(&jetstream, bucket::TENANTS).await?,
+            snapshots: Box::new(snapshots.clone()),
+            tenants: Box::new(open(&jetstream, bucket::TENANTS).await?),
             store: store.clone(),
             driver: Arc::clone(&driver),
             class: class.clone(),

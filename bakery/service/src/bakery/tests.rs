@@ -13,6 +13,7 @@ use serde_json::json;
 use setup::SetupError;
 use store::{CacheConfig, KEY_VERSION, KeyParts, Manifest, NoProgress, Store};
 use tempfile::TempDir;
+use source::{MemoryValues, SourcesParts};
 use vm::fake::FakeDriver;
 use vm::{Driver as _, Identity, Slot, SnapshotFiles};
 use wire::{Command, ExecSpec, User};
@@ -50,9 +51,26 @@ impl Fixture {
         .await
         .unwrap();
         let driver = Arc::new(FakeDriver::default());
-        let made: MakeInitramfs = |_, _, _| Ok(());
+        let sources = Sources::new(SourcesParts {
+            objects: objects.clone(),
+            snapshots: Box::new(MemoryValues::default()),
+            tenants: Box::new(MemoryValues::default()),
+            store: store.clone(),
+            driver: driver.clone(),
+            class: host_class(driver.profile()).unwrap(),
+            slots: state.join("slots"),
+            config: config.sources.clone(),
+        });
+        let parts = Parts {
+            config,
+            driver: driver.clone(),
+            make_initramfs: |_, _, _| Ok(()),
+            objects,
+            store,
+            sources,
+        };
         Self {
-            bakery: Bakery::new(config, driver.clone(), made, objects, store).unwrap(),
+            bakery: Bakery::new(parts, Election::alone()).unwrap(),
             driver,
             news: Heard::default(),
             _server: server,
@@ -95,7 +113,7 @@ impl Fixture {
             .await
             .unwrap();
         let key = ingredients.parts.key();
-        let baked = self.bakery.bake_environment(ingredients, &self.news).await;
+        let baked = self.bakery.bake_environment(&ingredients, &self.news).await;
         assert_eq!(
             self.bakery.store.find(&key).await.unwrap().is_some(),
             baked.is_ok()
@@ -259,7 +277,7 @@ async fn a_template_is_downloaded_for_a_bake_and_not_for_a_key() {
     let ingredients = found_out.await.unwrap();
     let cached = fixture.directory.path().join("state/cache/snapshots");
     assert_eq!(files::list(&cached).unwrap().len(), 0);
-    let baking = fixture.bakery.bake_environment(ingredients, &fixture.news);
+    let baking = fixture.bakery.bake_environment(&ingredients, &fixture.news);
     baking.await.unwrap();
     assert_eq!(files::list(&cached).unwrap().len(), 1);
 }

@@ -15,6 +15,7 @@ use egress::{Endpoint, Rule};
 use schemas::guest::{BUILD_HOME, HOSTNAME};
 use schemas::https::HttpsUri;
 use schemas::source::GitRef;
+use store::{NoProgress, Snapshot, StoreError};
 use tokio::sync::mpsc;
 use tracing::info;
 use vm::{ExecEvent, Execution, Identity, Slot, SnapshotFiles, Vm};
@@ -56,7 +57,7 @@ pub(crate) struct Room {
     /// Repositories so far; each has a directory of its own.
     repositories: usize,
     /// Its files are the guest's memory and disk.
-    _snapshot: store::Snapshot,
+    _snapshot: Snapshot,
 }
 
 impl Room {
@@ -195,17 +196,20 @@ impl Room {
 }
 
 /// The snapshot of the template that git runs in.
-async fn template(shared: &Shared) -> Result<store::Snapshot, GitProblem> {
+async fn template(shared: &Shared) -> Result<Snapshot, GitProblem> {
     let name = shared.config.fetch_template.as_ref();
     let name = name.ok_or(GitProblem::NoTemplate)?;
     let key = shared.store.template_key(&shared.class, name).await;
     let key = key.map_err(GitProblem::Store)?;
-    let key = key.ok_or_else(|| GitProblem::NotBaked {
+    let not_baked = || GitProblem::NotBaked {
         template: name.clone(),
         class: shared.class.clone(),
-    })?;
-    let fetched = shared.store.fetch(&key, &store::NoProgress).await;
-    fetched.map_err(GitProblem::Store)
+    };
+    let key = key.ok_or_else(not_baked)?;
+    match shared.store.fetch(&key, &NoProgress).await {
+        Err(StoreError::NotFound { .. }) => Err(not_baked()),
+        fetched => fetched.map_err(GitProblem::Store),
+    }
 }
 
 /// Hands what the command writes to the reader, until either ends; returns how the command ended, and its complaints.

@@ -19,7 +19,7 @@ use crate::git::Guest;
 use crate::locks::Locks;
 use crate::sources::{Fetched, Shared, Sources};
 use crate::testing::server::{Loopback, Server};
-use crate::testing::values::MemoryValues;
+use crate::memory::MemoryValues;
 
 /// Sources, and what a test looks at.
 pub(crate) struct Bench {

@@ -261,8 +261,8 @@ impl Rig {
         let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
         let sources = Sources::new(SourcesParts {
             objects: objects.clone(),
-            snapshots: snapshots.clone(),
-            tenants: self.jetstream.get_key_value(bucket::TENANTS).await?,
+            snapshots: Box::new(snapshots.clone()),
+            tenants: Box::new(self.jetstream.get_key_value(bucket::TENANTS).await?),
             store: store.clone(),
             driver: self.driver.clone(),
             class: self.class.clone(),
