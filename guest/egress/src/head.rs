@@ -1,7 +1,7 @@
 //! The head of a request: read within bounds, and understood as a `CONNECT` or not at all.
 //!
 //! ```text
-//! CONNECT registry.example:443 HTTP/1.1 CRLF
+//! CONNECT registry.example:443 HTTP/1.1 CRLF       or HTTP/1.0
 //! *( field-name ":" field-value CRLF )
 //! CRLF
 //! ```
@@ -76,7 +76,8 @@ fn parse(head: &[u8]) -> Result<Endpoint, Reason> {
 fn parse_request_line(line: &str) -> Result<Endpoint, Reason> {
     let parts: Vec<&str> = line.split(' ').collect();
     match parts[..] {
-        [method, target, "HTTP/1.1"] if is_token(method) => {
+        // Python's own client says 1.0 before version 3.12, and with it pip. A tunnel is the same in both.
+        [method, target, "HTTP/1.1" | "HTTP/1.0"] if is_token(method) => {
             if method != "CONNECT" {
                 return Err(Reason::NotConnect);
             }
@@ -117,6 +118,13 @@ mod tests {
         let head = read_all(request).await.unwrap().unwrap();
         assert_eq!(head.endpoint.to_string(), "registry.example:443");
         assert_eq!(head.rest, b"hello");
+    }
+
+    #[tokio::test]
+    async fn a_client_of_http_1_0_gets_its_tunnel_too() {
+        let request = b"CONNECT registry.example:443 HTTP/1.0\r\n\r\n";
+        let head = read_all(request).await.unwrap().unwrap();
+        assert_eq!(head.endpoint.to_string(), "registry.example:443");
     }
 
     #[tokio::test]
@@ -163,7 +171,7 @@ mod tests {
         let cases: [&[u8]; 9] = [
             b"\r\n\r\n",
             b"CONNECT a.example:443\r\n\r\n",
-            b"CONNECT a.example:443 HTTP/1.0\r\n\r\n",
+            b"CONNECT a.example:443 HTTP/2.0\r\n\r\n",
             b"CONNECT  a.example:443 HTTP/1.1\r\n\r\n",
             b"CONNECT a.example:443 HTTP/1.1\r\nno colon\r\n\r\n",
             b"CONNECT a.example:443 HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",

@@ -84,7 +84,7 @@ impl fmt::Display for Reason {
             Self::Closed => f.write_str("the way out is closed"),
             Self::BadTarget(error) => write!(f, "not a host and a port: {error}"),
             Self::NotConnect => f.write_str("only CONNECT is served"),
-            Self::Malformed => f.write_str("not an HTTP/1.1 request"),
+            Self::Malformed => f.write_str("not an HTTP/1 request"),
             Self::HeadTooLong => write!(
                 f,
                 "the request head is longer than {} bytes",

@@ -110,7 +110,7 @@ async fn what_is_not_http_is_refused() {
     assert_refused(
         &fixture.ask("SSH-2.0-x\r\n\r\n").await,
         "400 Bad Request",
-        "not an HTTP/1.1 request",
+        "not an HTTP/1 request",
     );
 }
 
