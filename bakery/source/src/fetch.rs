@@ -19,7 +19,7 @@ const BLOCK: usize = 256 * 1024;
 /// Fetches `source` from the object store for a job of `tenant` and reads it whole, with its files in the directory `into`.
 ///
 /// The address must lie in the bucket for sources, under `<tenant>/`; the bytes must have the digest that the job names.
-pub async fn fetch_archive(
+pub(crate) async fn fetch_archive(
     objects: &Objects,
     source: &ArchiveSource,
     tenant: &Token,

@@ -21,9 +21,9 @@ mod hosts;
 mod https;
 mod inspect;
 mod limits;
+mod locks;
 #[cfg(any(test, feature = "testing"))]
 mod memory;
-mod locks;
 mod operator;
 mod pax;
 mod sources;
@@ -37,7 +37,6 @@ mod values;
 pub use archive::Archive;
 pub use config::SourcesConfig;
 pub use error::{InputProblem, Refusal, SourceError};
-pub use fetch::fetch_archive;
 pub use git::{GitProblem, Matter, SubmoduleProblem};
 pub use https::HttpsProblem;
 pub use limits::Limits;

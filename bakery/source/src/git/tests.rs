@@ -20,6 +20,19 @@ const NAME: &str = "git.example.com";
 const LIE: &[u8] =
     b"#!/bin/sh\nread -r evil < evil || :\nsed \"s/[0-9a-f]\\{40\\}/$evil/\" | \"$@\"\n";
 
+/// Replaces a file by another one under the same id once it is fetched: what whoever has taken the VM over could do.
+const TAKEN_OVER: &str = "#!/bin/sh -e
+git \"$@\"
+[ \"$1\" = fetch ] || exit 0
+mv objects/pack/*.pack pack
+rm -f objects/pack/*
+git unpack-objects -q < pack
+evil=$(echo 'int evil;' | git hash-object -w --stdin)
+good=$(echo 'int main;' | git hash-object --stdin)
+file() { echo \"objects/$(echo \"$1\" | cut -c1-2)/$(echo \"$1\" | cut -c3-)\"; }
+cp -f \"$(file \"$evil\")\" \"$(file \"$good\")\"
+";
+
 /// A server with one repository, `widget`, and what fetches from it.
 struct Rig {
     widget: Repository,
@@ -262,6 +275,17 @@ async fn a_server_that_sends_another_commit_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vm_that_sends_other_content_is_refused_by_the_host() {
+    let rig = Rig::new().await;
+    rig.bench.bake_with_git(TAKEN_OVER).await;
+    let source = rig.source(&rig.widget.head(), false);
+    let (sentence, fault, reason) = told(&rig.bench.fetch(&source).await.unwrap_err());
+    assert!(sentence.contains("hashes to"), "{sentence}");
+    assert_eq!((fault, reason), (Fault::Job, Reason::SourceDigestMismatch));
+    assert!(rig.bench.snapshots.0.lock().unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_vm_is_started_and_nothing_resolved_for_a_host_that_is_not_allowed() {
     let rig = Rig::baked().await;
     let source = source("https://other.example.com/a", &"1".repeat(40), false);
@@ -277,12 +301,22 @@ async fn no_vm_is_started_and_nothing_resolved_for_a_host_that_is_not_allowed() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_a_template_the_operator_is_told_what_to_do() {
-    let rig = Rig::new().await;
+    let mut rig = Rig::new().await;
     let source = rig.source(&rig.widget.head(), false);
-    let (sentence, fault, reason) = told(&rig.bench.fetch(&source).await.unwrap_err());
-    assert!(
-        sentence.contains("template fetch is not baked for class"),
-        "{sentence}"
-    );
+    let told_now = async |rig: &Rig| told(&rig.bench.fetch(&source).await.unwrap_err());
+    let not_baked = "template fetch is not baked for class fake-1-none-00000000";
+    let (sentence, fault, reason) = told_now(&rig).await;
+    assert!(sentence.contains(not_baked), "{sentence}");
     assert_eq!((fault, reason), (Fault::Host, Reason::SourceUnavailable));
+    let Shared { store, class, .. } = &*rig.bench.sources.shared;
+    let name: Token = "fetch".parse().unwrap();
+    let collected = store.set_template_key(class, &name, Sha256Digest::of("x"));
+    collected.await.unwrap();
+    let (sentence, ..) = told_now(&rig).await;
+    assert!(sentence.contains(not_baked), "{sentence}");
+    let shared = std::sync::Arc::get_mut(&mut rig.bench.sources.shared).unwrap();
+    shared.config.fetch_template = None;
+    let (sentence, fault, _) = told_now(&rig).await;
+    assert!(sentence.contains("[git]"), "{sentence}");
+    assert_eq!(fault, Fault::Host);
 }

@@ -17,9 +17,9 @@ use crate::config::SourcesConfig;
 use crate::error::SourceError;
 use crate::git::Guest;
 use crate::locks::Locks;
+use crate::memory::MemoryValues;
 use crate::sources::{Fetched, Shared, Sources};
 use crate::testing::server::{Loopback, Server};
-use crate::memory::MemoryValues;
 
 /// Sources, and what a test looks at.
 pub(crate) struct Bench {
@@ -80,9 +80,26 @@ impl Bench {
 
     /// Bakes the template that git runs in: an empty guest, whose programs are the host's.
     pub(crate) async fn bake_fetch_template(&self) {
+        self.bake_with(tar::Builder::new(Vec::new())).await;
+    }
+
+    /// Bakes one whose git is `script`, which finds the host's own as `git`.
+    pub(crate) async fn bake_with_git(&self, script: &str) {
+        let mut disk = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o755);
+        header.set_size(script.len() as u64);
+        let path = "usr/local/sbin/git";
+        let added = disk.append_data(&mut header, path, script.as_bytes());
+        added.unwrap();
+        self.bake_with(disk).await;
+    }
+
+    async fn bake_with(&self, disk: tar::Builder<Vec<u8>>) {
         let Shared { store, driver, .. } = &*self.sources.shared;
         let baked = self.dir.path().join("baked");
-        bake(&**driver, self.dir.path(), &baked).await;
+        let disk = disk.into_inner().unwrap();
+        bake(&**driver, self.dir.path(), &disk, &baked).await;
         let parts = parts();
         let key = parts.key();
         let published = store.publish(&baked, parts, Details::default(), &NoProgress);
@@ -112,9 +129,9 @@ impl Bench {
     }
 }
 
-async fn bake(driver: &dyn Driver, dir: &Path, into: &Path) {
+async fn bake(driver: &dyn Driver, dir: &Path, root: &[u8], into: &Path) {
     let disk = dir.join("disk");
-    std::fs::write(&disk, b"").unwrap();
+    std::fs::write(&disk, root).unwrap();
     let spec = BootSpec {
         kernel: "/no/kernel".into(),
         initrd: "/no/initrd".into(),
