@@ -5,8 +5,13 @@ use std::str::FromStr;
 
 use bus::nats::{DEFAULT_URL, Login, NatsConfig};
 use bus::objects::{Buckets, ObjectsConfig};
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Parser, Subcommand};
-use schemas::{EnvName, JobSubject, Priority, Token, Trust};
+use schemas::digest::GitCommit;
+use schemas::https::HttpsUri;
+use schemas::job::OnMissing;
+use schemas::source::{ArchiveUri, GitRef};
+use schemas::{EnvName, HostClass, JobSubject, Priority, Sha256Digest, Token, Trust};
 
 /// Hermetic builds in forked microVMs.
 #[derive(Debug, Parser)]
@@ -20,10 +25,115 @@ pub(crate) struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Build what is committed in a directory.
+    /// Build what is committed in a directory, or a commit of a repository, or an archive.
     ///
-    /// Packs the tree of HEAD, uploads it under its digest and publishes a job. What is not committed is not built.
-    Submit(Submit),
+    /// For a directory, packs the tree of HEAD, uploads it under its digest and publishes a job. What is not committed is not built.
+    Submit(Box<Submit>),
+
+    /// Environments.
+    #[command(subcommand)]
+    Env(Env),
+}
+
+/// What to do with environments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Env {
+    /// Print each part of a snapshot key; of two keys, the parts that differ.
+    ///
+    /// Without a key: the key that an environment has for what is committed in a directory, computed as a worker computes it.
+    Explain(Box<Explain>),
+}
+
+/// Print each part of a snapshot key; of two keys, the parts that differ.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Explain {
+    /// Keys of published snapshots, or their first digits if these are enough.
+    #[arg(value_name = "KEY", num_args = 0..=2)]
+    pub(crate) keys: Vec<String>,
+
+    #[command(flatten)]
+    pub(crate) environment: MaybeEnvironment,
+
+    /// The directory that the inputs are taken from, as they are committed.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+
+    /// The class of hosts; that of the workers where they have one.
+    #[arg(long, value_name = "CLASS")]
+    pub(crate) class: Option<HostClass>,
+
+    /// Print JSON.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    #[command(flatten)]
+    pub(crate) domain: Domain,
+
+    /// The bucket for snapshots.
+    #[arg(
+        long,
+        env = "SOURDOUGH_SNAPSHOT_BUCKET",
+        default_value = "build-snapshots",
+        value_name = "NAME"
+    )]
+    pub(crate) snapshot_bucket: String,
+
+    #[command(flatten)]
+    pub(crate) servers: Servers,
+}
+
+/// Which environment, if no key is given.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false, conflicts_with = "keys")]
+pub(crate) struct MaybeEnvironment {
+    /// One of the tenant's environments.
+    #[arg(long = "environment", value_name = "NAME")]
+    pub(crate) name: Option<Token>,
+
+    /// A definition that need not be stored.
+    #[arg(long = "environment-file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// The environment to build in.
+#[derive(Debug, clap::Args)]
+#[group(multiple = false, required = true)]
+pub(crate) struct Environment {
+    /// The environment to build in, one of the tenant's.
+    #[arg(long = "environment", value_name = "NAME")]
+    pub(crate) name: Option<Token>,
+
+    /// A definition of the environment to build in, which goes with the job.
+    #[arg(long = "environment-file", value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+}
+
+/// What is built, where that is no directory.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Pinned {
+    /// A git repository behind https, on a host that the operator allows the tenant.
+    #[arg(long, value_name = "URI", requires = "commit", conflicts_with_all = ["dir", "archive_uri"])]
+    pub(crate) git: Option<HttpsUri>,
+
+    /// The full id of the commit.
+    #[arg(long, value_name = "HASH", requires = "git")]
+    pub(crate) commit: Option<GitCommit>,
+
+    /// A branch or tag that leads to the commit, for servers that do not hand out a commit by its id.
+    #[arg(long = "ref", value_name = "REF", requires = "git")]
+    pub(crate) reference: Option<GitRef>,
+
+    /// Fetch submodules as well, each at the commit that the tree pins.
+    #[arg(long, requires = "git")]
+    pub(crate) submodules: bool,
+
+    /// A `.tar.zst` in the tenant's part of the source bucket, or behind https.
+    #[arg(long, value_name = "URI", requires = "sha256", conflicts_with = "dir", value_parser = archive_uri)]
+    pub(crate) archive_uri: Option<ArchiveUri>,
+
+    /// What its bytes hash to.
+    #[arg(long, value_name = "DIGEST", requires = "archive_uri")]
+    pub(crate) sha256: Option<Sha256Digest>,
 }
 
 /// Build what is committed in a directory.
@@ -33,9 +143,15 @@ pub(crate) struct Submit {
     #[arg(long, default_value = ".", value_name = "DIR")]
     pub(crate) dir: PathBuf,
 
-    /// The environment to build in.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) environment: Token,
+    #[command(flatten)]
+    pub(crate) pinned: Pinned,
+
+    #[command(flatten)]
+    pub(crate) environment: Environment,
+
+    /// What happens where the environment has no snapshot for this source: wait for a bake, run its setup in the job, or fail.
+    #[arg(long, default_value = "bake", value_name = "WHAT", value_parser = on_missing())]
+    pub(crate) on_missing: OnMissing,
 
     /// A shell command, as "make build"; with a name, as "test: npm test". Repeat for more; they run in order.
     #[arg(
@@ -79,23 +195,8 @@ pub(crate) struct Submit {
 /// Where in the queue the job goes.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Queue {
-    /// Whose job it is.
-    #[arg(
-        long,
-        env = "SOURDOUGH_TENANT",
-        default_value = "default",
-        value_name = "NAME"
-    )]
-    tenant: Token,
-
-    /// How far the source's author is trusted: trusted or untrusted.
-    #[arg(
-        long,
-        env = "SOURDOUGH_TRUST",
-        default_value = "untrusted",
-        value_name = "TRUST"
-    )]
-    trust: Trust,
+    #[command(flatten)]
+    domain: Domain,
 
     /// The set of workers.
     #[arg(
@@ -109,6 +210,28 @@ pub(crate) struct Queue {
     /// 0 (first) to 9.
     #[arg(long, default_value_t = Priority::default(), value_name = "DIGIT")]
     priority: Priority,
+}
+
+/// Who asks: snapshots are of one tenant and one trust.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Domain {
+    /// The tenant.
+    #[arg(
+        long,
+        env = "SOURDOUGH_TENANT",
+        default_value = "default",
+        value_name = "NAME"
+    )]
+    pub(crate) tenant: Token,
+
+    /// How far the source's author is trusted: trusted or untrusted.
+    #[arg(
+        long,
+        env = "SOURDOUGH_TRUST",
+        default_value = "untrusted",
+        value_name = "TRUST"
+    )]
+    pub(crate) trust: Trust,
 }
 
 /// Where the servers are.
@@ -172,9 +295,9 @@ impl Queue {
     pub(crate) fn subject(&self) -> JobSubject {
         JobSubject {
             pool: self.pool.clone(),
-            trust: self.trust,
+            trust: self.domain.trust,
             priority: self.priority,
-            tenant: self.tenant.clone(),
+            tenant: self.domain.tenant.clone(),
         }
     }
 }
@@ -238,6 +361,18 @@ impl<N: FromStr<Err: std::fmt::Display>> FromStr for Pair<N> {
     }
 }
 
+fn archive_uri(text: &str) -> Result<ArchiveUri, String> {
+    ArchiveUri::try_from(text.to_owned()).map_err(|error| error.to_string())
+}
+
+/// The words of messages.
+fn on_missing() -> impl clap::builder::TypedValueParser<Value = OnMissing> {
+    PossibleValuesParser::new(["bake", "cold", "fail"]).map(|word| {
+        let value = serde_json::Value::String(word);
+        serde_json::from_value(value).expect("each of these is a word of messages")
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -274,11 +409,70 @@ mod tests {
         assert!("1A=b".parse::<Pair<EnvName>>().is_err());
     }
 
+    fn refused(flags: &[&str]) -> String {
+        let args = [&["sourdough", "submit"], flags].concat();
+        Args::try_parse_from(args).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_source_is_pinned_in_full_and_there_is_one() {
+        let commit = "a".repeat(40);
+        let git = [
+            "--environment",
+            "w",
+            "--git",
+            "https://git.example.com/a.git",
+        ];
+        assert!(refused(&git).contains("--commit"));
+        let both = [&git[..], &["--commit", &commit, "--dir", "x"]].concat();
+        assert!(refused(&both).contains("cannot be used with"));
+        let archive = [
+            "--environment",
+            "w",
+            "--archive-uri",
+            "https://files.example.com/a",
+        ];
+        assert!(refused(&archive).contains("--sha256"));
+        let ftp = ["--environment", "w", "--archive-uri", "ftp://a/b"];
+        assert!(refused(&ftp).contains("must be s3://"));
+        let branch = [
+            "--environment",
+            "w",
+            "--git",
+            "https://a.example/b",
+            "--commit",
+            "main",
+        ];
+        assert!(refused(&branch).contains("--commit"));
+    }
+
+    #[test]
+    fn an_environment_is_named_or_given_and_what_it_misses_is_one_of_three_words() {
+        assert!(refused(&[]).contains("--environment"));
+        let both = ["--environment", "w", "--environment-file", "f"];
+        assert!(refused(&both).contains("cannot be used with"));
+        let said = refused(&["--environment", "w", "--on-missing", "wait"]);
+        assert!(said.contains("bake, cold, fail"), "{said}");
+    }
+
+    #[test]
+    fn keys_are_explained_or_an_environment_is() {
+        let parse = |flags: &[&str]| {
+            Args::try_parse_from([&["sourdough", "env", "explain"], flags].concat())
+        };
+        assert!(parse(&["ab", "cd"]).is_ok());
+        assert!(parse(&["ab", "cd", "ef"]).is_err());
+        assert!(parse(&["--environment", "w", "--dir", "x"]).is_ok());
+        assert!(parse(&["ab", "--environment", "w"]).is_err());
+    }
+
     #[test]
     fn without_a_step_the_project_is_built_with_make() {
         let args =
             Args::try_parse_from(["sourdough", "submit", "--environment", "widget"]).unwrap();
-        let Command::Submit(submit) = args.command;
+        let Command::Submit(submit) = args.command else {
+            panic!("another command")
+        };
         assert_eq!(submit.steps, ["make build".parse().unwrap()]);
     }
 }

@@ -1,34 +1,53 @@
 //! The job that the command line describes.
 
 use schemas::artifact::Artifact;
-use schemas::job::{Job, JobSchema, OnMissing, Timeouts};
-use schemas::source::{ArchiveSource, Source};
+use schemas::job::{Job, JobSchema, Timeouts};
+use schemas::source::{ArchiveSource, GitDigest, GitSource, Source};
 use schemas::step::{Command, Step};
-use schemas::{FieldError, Glob, ObjectUri, Sha256Digest, Token, names};
+use schemas::{EnvironmentChoice, FieldError, Glob, ObjectUri, Sha256Digest, Token, names};
 use uuid::Uuid;
 
-use crate::args::{Named, Submit};
+use crate::args::{Named, Pinned, Submit};
 
 /// A job that is right but for its source, which nobody knows before it is packed.
 #[derive(Debug)]
 pub(crate) struct Draft(Job);
 
 /// The job with its source.
-pub(crate) fn of(draft: Draft, source: ArchiveSource) -> Job {
-    Job {
-        source: Source::Archive(source),
-        ..draft.0
+pub(crate) fn of(draft: Draft, source: Source) -> Job {
+    Job { source, ..draft.0 }
+}
+
+/// The source that the command line names; none where it is a directory.
+pub(crate) fn pinned(pinned: &Pinned) -> Option<Source> {
+    if let (Some(uri), Some(commit)) = (&pinned.git, &pinned.commit) {
+        return Some(Source::Git(GitSource {
+            uri: uri.clone(),
+            digest: GitDigest {
+                git_commit: commit.clone(),
+            },
+            reference: pinned.reference.clone(),
+            submodules: pinned.submodules,
+        }));
     }
+    let (uri, digest) = (pinned.archive_uri.clone()?, pinned.sha256?);
+    Some(Source::Archive(ArchiveSource {
+        uri,
+        digest: digest.into(),
+    }))
 }
 
 /// Makes the draft, and refuses it here if a worker would refuse the job.
-pub(crate) fn draft(submit: &Submit) -> Result<Draft, FieldError> {
+pub(crate) fn draft(submit: &Submit, environment: EnvironmentChoice) -> Result<Draft, FieldError> {
     let job = Job {
         schema: JobSchema,
         id: Uuid::now_v7(),
-        source: Source::Archive(nothing(submit)?),
-        environment: submit.environment.clone().into(),
-        on_missing: OnMissing::default(),
+        source: match pinned(&submit.pinned) {
+            Some(source) => source,
+            None => Source::Archive(nothing(submit)?),
+        },
+        environment,
+        on_missing: submit.on_missing,
         steps: steps(&submit.steps, submit.timeout),
         env: submit
             .env
@@ -104,12 +123,16 @@ mod tests {
             [&["sourdough", "submit", "--environment", "widget"], flags].concat(),
         )
         .unwrap();
-        let args::Command::Submit(submit) = args.command;
-        let source = ArchiveSource {
+        let args::Command::Submit(submit) = args.command else {
+            panic!("another command")
+        };
+        let packed = Source::Archive(ArchiveSource {
             uri: ObjectUri::new("build-sources", "acme/x").unwrap().into(),
             digest: Sha256Digest::of(b"x").into(),
-        };
-        draft(&submit).map(|draft| of(draft, source))
+        });
+        let source = pinned(&submit.pinned).unwrap_or(packed);
+        let name: Token = "widget".parse().unwrap();
+        draft(&submit, name.into()).map(|draft| of(draft, source))
     }
 
     #[test]
@@ -136,6 +159,31 @@ mod tests {
         assert_eq!(job["artifacts"][0]["name"], "artifact-1");
         assert_eq!(job["env"]["CI"], "true");
         Job::parse(job.to_string().as_bytes()).unwrap();
+    }
+
+    #[test]
+    fn a_commit_and_an_archive_are_sources_too() {
+        let commit = "a".repeat(40);
+        let git = [
+            "--git",
+            "https://git.example.com/a.git",
+            "--commit",
+            &commit,
+        ];
+        let job = job_of(&[&git[..], &["--ref", "main", "--on-missing", "cold"]].concat());
+        let job = serde_json::to_value(job.unwrap()).unwrap();
+        assert_eq!(job["source"]["git"]["digest"]["gitCommit"], commit);
+        assert_eq!(job["source"]["git"]["ref"], "main");
+        assert_eq!(job["on_missing"], "cold");
+        let sha256 = Sha256Digest::of("a").to_string();
+        let archive = [
+            "--archive-uri",
+            "https://files.example.com/a.tar.zst",
+            "--sha256",
+            &sha256,
+        ];
+        let job = serde_json::to_value(job_of(&archive).unwrap()).unwrap();
+        assert_eq!(job["source"]["archive"]["digest"]["sha256"], sha256);
     }
 
     #[test]

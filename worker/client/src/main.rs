@@ -1,21 +1,26 @@
-//! `sourdough`: submit a build, follow its log, and exit as it did.
+//! `sourdough`: submit a build, follow its log, and exit as it did; explain what a snapshot's key is made of.
 //!
 //! Standard output carries the log as it is (with `--json` the result instead, with neither the job's id); everything that is said about
 //! it goes to standard error. The exit codes are in [`exit`].
 
 mod args;
+mod definition;
 mod exit;
+mod explain;
 mod follow;
 mod git;
+mod inputs;
 mod interrupt;
 mod job;
 mod pack;
+mod parts;
 mod progress;
 mod publish;
 mod submit;
 mod summary;
 mod transcript;
 mod upload;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -24,7 +29,7 @@ use bus::telemetry::{self, Format, QUIET_FILTER};
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 
-use crate::args::{Args, Command};
+use crate::args::{Args, Command, Env};
 use crate::interrupt::{Interrupt, Interrupted};
 
 fn main() -> ExitCode {
@@ -53,5 +58,6 @@ async fn commanded(command: Command) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen().context("listen for an interrupt")?;
     match command {
         Command::Submit(submit) => submit::run(&submit, &mut interrupt).await,
+        Command::Env(Env::Explain(explain)) => explain::run(&explain, &mut interrupt).await,
     }
 }

@@ -1,4 +1,5 @@
-//! `sourdough submit`: check, pack, upload, publish; then, if asked to, follow the log and wait for the result.
+//! `sourdough submit`: check, pack and upload where the source is a directory, publish; then, if asked to, follow the log and wait for
+//! the result.
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
@@ -9,21 +10,24 @@ use async_nats::jetstream;
 use bus::objects::Objects;
 use bus::retry::Policy;
 use bus::{nats, results};
-use schemas::source::ArchiveSource;
-use schemas::{Job, JobResult, Token};
+use schemas::event::Event;
+use schemas::source::{ArchiveSource, Source};
+use schemas::{EnvironmentChoice, Job, JobResult, Token};
 use tokio::sync::mpsc;
 
-use crate::args::Submit;
+use crate::args::{Environment, Submit};
+use crate::definition::inline;
 use crate::follow::{Chunk, follow};
 use crate::git::Head;
 use crate::interrupt::Interrupt;
 use crate::pack::{self, Packed};
 use crate::progress::Progress;
 use crate::transcript::{Showing, Transcript};
+use crate::waiting::{self, Waiting};
 use crate::{exit, job, publish, summary, upload};
 
 /// 1 min: a person who waits longer wants to know why.
-const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
+pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// 10 s: the last chunks are published before the result, so only a connection that comes back makes them later than that.
 const REST_OF_LOG: Duration = Duration::from_secs(10);
@@ -33,13 +37,27 @@ const CHUNKS_AHEAD: usize = 64;
 
 /// Does it all, and gives the code to exit with.
 pub(crate) async fn run(submit: &Submit, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
-    let draft = job::draft(submit)?;
+    let draft = job::draft(submit, environment(&submit.environment)?)?;
     let progress = Progress::start("packing");
-    let packed = interrupt.or(packed(submit)).await?;
-    progress.now("uploading");
-    let source = uploaded(submit, packed, interrupt).await?;
+    let source = match job::pinned(&submit.pinned) {
+        Some(source) => source,
+        None => {
+            let packed = interrupt.or(packed(submit)).await?;
+            progress.now("uploading");
+            Source::Archive(uploaded(submit, packed, interrupt).await?)
+        }
+    };
     let job = job::of(draft, source);
     interrupt.or(Box::pin(queued(submit, &job, progress))).await
+}
+
+/// The environment by its name, or as the file has it.
+fn environment(asked: &Environment) -> anyhow::Result<EnvironmentChoice> {
+    match (&asked.name, &asked.file) {
+        (_, Some(file)) => Ok(EnvironmentChoice::Inline(Box::new(inline(file)?))),
+        (Some(name), None) => Ok(name.clone().into()),
+        (None, None) => anyhow::bail!("name an environment with --environment"),
+    }
 }
 
 /// Publishes, and waits for the result if asked to.
@@ -94,23 +112,24 @@ async fn result(
 ) -> anyhow::Result<JobResult> {
     let (tenant, job_id) = (submit.queue.subject().tenant, Token::from(job.id));
     let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-    let following = tokio::spawn(follow(
-        jetstream.clone(),
-        tenant.clone(),
-        job_id.clone(),
-        sender,
-    ));
+    let log = follow(jetstream.clone(), tenant.clone(), job_id.clone(), sender);
+    let (sender, mut events) = mpsc::channel(CHUNKS_AHEAD);
+    let news = waiting::follow(jetstream.clone(), tenant.clone(), job_id.clone(), sender);
+    let following = [tokio::spawn(log), tokio::spawn(news)];
     let mut screen = Screen::new(submit.json);
     let waiting = results::wait(client, jetstream, &tenant, &job_id);
     tokio::pin!(waiting);
     let result = loop {
         tokio::select! {
             Some(chunk) = chunks.recv() => screen.show(&chunk)?,
+            Some(event) = events.recv() => screen.tell(&event),
             result = &mut waiting => break result?,
         }
     };
     screen.show_rest(&mut chunks, &result).await?;
-    following.abort();
+    for task in following {
+        task.abort();
+    }
     Ok(result)
 }
 
@@ -129,6 +148,7 @@ fn report(submit: &Submit, result: &JobResult) -> anyhow::Result<()> {
 /// Where the log is shown.
 struct Screen {
     transcript: Transcript,
+    waiting: Waiting,
     /// Standard output, or standard error where the result goes to standard output.
     out: Box<dyn io::Write + Send>,
 }
@@ -142,7 +162,14 @@ impl Screen {
         };
         Self {
             transcript: Transcript::default(),
+            waiting: Waiting::default(),
             out,
+        }
+    }
+
+    fn tell(&mut self, event: &Event) {
+        if let Some(line) = self.waiting.line(event) {
+            eprintln!("{line}");
         }
     }
 

@@ -137,7 +137,7 @@ fn joined(parts: impl Iterator<Item = String>) -> String {
 }
 
 /// The text on one line, whatever it came from: it may have been written by the build.
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.chars()
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

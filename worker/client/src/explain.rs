@@ -1,0 +1,322 @@
+//! `sourdough env explain`: the parts of a snapshot key, or which parts two keys do not share.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail, ensure};
+use async_nats::jetstream::{self, kv};
+use bus::nats;
+use bus::objects::Objects;
+use bus::retry::Policy;
+use futures_util::TryStreamExt as _;
+use schemas::names::{bucket, environment_key};
+use schemas::{Environment, HostClass, Sha256Digest, Token, WorkerState};
+use serde_json::json;
+use store::{CacheConfig, KeyParts, Manifest, Store};
+
+use crate::args::Explain;
+use crate::definition::inline;
+use crate::git::Head;
+use crate::inputs;
+use crate::interrupt::Interrupt;
+use crate::parts::{Difference, Row, differences, rows};
+use crate::submit::GIVE_UP_AFTER;
+use crate::summary::one_line;
+
+/// Does it all, and gives the code to exit with.
+pub(crate) async fn run(explain: &Explain, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
+    interrupt.or(Box::pin(explained(explain))).await?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn explained(explain: &Explain) -> anyhow::Result<()> {
+    let servers = Servers::connect(explain).await?;
+    match explain.keys.as_slice() {
+        [] => show_one(explain, &servers.of_directory(explain).await?),
+        [key] => show_one(explain, &servers.of_key(key).await?),
+        [first, second] => {
+            let (first, second) = (servers.of_key(first).await?, servers.of_key(second).await?);
+            show_two(explain, &first, &second)
+        }
+        _ => bail!("at most two keys are compared"),
+    }
+}
+
+/// A key with its parts.
+struct Explained {
+    key: Sha256Digest,
+    parts: KeyParts,
+    /// The digest of the manifest of its snapshot; none where it is not baked.
+    snapshot: Option<Sha256Digest>,
+}
+
+/// What answers.
+struct Servers {
+    jetstream: jetstream::Context,
+    store: Store,
+    /// Where the store would keep snapshots. Only manifests are read, so it stays empty.
+    _cache: tempfile::TempDir,
+}
+
+impl Servers {
+    async fn connect(explain: &Explain) -> anyhow::Result<Self> {
+        let policy = Policy::up_to(GIVE_UP_AFTER);
+        let client = nats::connect_within(&explain.servers.nats(), "sourdough", policy).await?;
+        let jetstream = jetstream::new(client);
+        let mut config = explain.servers.objects();
+        config
+            .buckets
+            .snapshots
+            .clone_from(&explain.snapshot_bucket);
+        let objects = Objects::connect(&config).await?;
+        objects.wait_ready_within(policy).await?;
+        let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
+        let cache = tempfile::tempdir().context("make a directory")?;
+        let config = CacheConfig {
+            directory: cache.path().to_owned(),
+            max_bytes: 0,
+        };
+        Ok(Self {
+            jetstream,
+            store: Store::open(objects, snapshots, config).await?,
+            _cache: cache,
+        })
+    }
+
+    /// The key of an environment for what is committed in a directory, as a worker computes it.
+    async fn of_directory(&self, explain: &Explain) -> anyhow::Result<Explained> {
+        let environment = self.environment(explain).await?;
+        let (dir, declared) = (explain.dir.clone(), environment.inputs.clone());
+        let digests =
+            tokio::task::spawn_blocking(move || inputs::digests(&Head::of(&dir)?, &declared));
+        let digests = digests.await.context("read the inputs")??;
+        let class = match &explain.class {
+            Some(class) => class.clone(),
+            None => one_class(&self.workers().await?)?,
+        };
+        let template = self.template(&class, &environment.template).await?;
+        let (tenant, trust) = (&explain.domain.tenant, explain.domain.trust);
+        let parts = KeyParts::environment(tenant, trust, &template, &environment, digests);
+        let key = parts.key();
+        Ok(Explained {
+            snapshot: self.store.find(&key).await?,
+            key,
+            parts,
+        })
+    }
+
+    async fn environment(&self, explain: &Explain) -> anyhow::Result<Environment> {
+        if let Some(file) = &explain.environment.file {
+            return Ok(inline(file)?);
+        }
+        let tenant = &explain.domain.tenant;
+        let name = explain.environment.name.as_ref();
+        let name = name.context("name a key, or an environment with --environment")?;
+        let definitions = open(&self.jetstream, bucket::ENVIRONMENTS).await?;
+        let body = definitions.get(environment_key(tenant, name)).await?;
+        let body = body.with_context(|| format!("tenant {tenant} has no environment {name}"))?;
+        Environment::parse(&body).with_context(|| format!("the definition of environment {name}"))
+    }
+
+    async fn template(&self, class: &HostClass, name: &Token) -> anyhow::Result<Manifest> {
+        let missing = || {
+            format!(
+                "template {name} is not baked for class {class}, and without its key there is none of the environment"
+            )
+        };
+        let key = self.store.template_key(class, name).await?;
+        let digest = self.store.find(&key.with_context(missing)?).await?;
+        Ok(self.store.manifest(&digest.with_context(missing)?).await?)
+    }
+
+    async fn workers(&self) -> anyhow::Result<BTreeMap<HostClass, u32>> {
+        let workers = open(&self.jetstream, bucket::WORKERS).await?;
+        let names: Vec<String> = workers.keys().await?.try_collect().await?;
+        let mut classes = BTreeMap::new();
+        for name in names {
+            // One that went meanwhile counts no more, and neither does what is no worker's word.
+            let Some(body) = workers.get(name).await? else {
+                continue;
+            };
+            if let Ok(worker) = WorkerState::parse(&body) {
+                *classes.entry(worker.class).or_default() += 1;
+            }
+        }
+        Ok(classes)
+    }
+
+    /// The snapshot whose key begins so.
+    async fn of_key(&self, prefix: &str) -> anyhow::Result<Explained> {
+        let published = self.store.list().await?;
+        let (key, digest) = one_key(prefix, &published)?;
+        let manifest = self.store.manifest(&digest).await?;
+        Ok(Explained {
+            key,
+            parts: manifest.parts,
+            snapshot: Some(digest),
+        })
+    }
+}
+
+async fn open(jetstream: &jetstream::Context, name: &str) -> anyhow::Result<kv::Store> {
+    let opened = jetstream.get_key_value(name).await;
+    opened.with_context(|| format!("open the bucket {name}: was `bakery init` run on this server?"))
+}
+
+/// The one class of all workers that are alive.
+fn one_class(alive: &BTreeMap<HostClass, u32>) -> anyhow::Result<HostClass> {
+    let mut classes = alive.keys();
+    match (classes.next(), classes.next()) {
+        (Some(class), None) => Ok(class.clone()),
+        (None, _) => {
+            bail!("no worker is alive, so the class of its host is not known: give --class")
+        }
+        (Some(_), Some(_)) => {
+            let each: Vec<_> = alive
+                .iter()
+                .map(|(class, workers)| format!("{class} ({workers})"))
+                .collect();
+            bail!(
+                "workers of several classes are alive, give one with --class: {}",
+                each.join(", ")
+            )
+        }
+    }
+}
+
+/// The one published key that begins with `prefix`, and its manifest.
+fn one_key(
+    prefix: &str,
+    published: &[(Sha256Digest, Sha256Digest)],
+) -> anyhow::Result<(Sha256Digest, Sha256Digest)> {
+    let prefix = prefix.strip_prefix("sha256:").unwrap_or(prefix);
+    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+    ensure!(
+        (1..=64).contains(&prefix.len()) && prefix.bytes().all(hex),
+        "a key is 64 hexadecimal digits in lower case, or the first of them, not {prefix:?}"
+    );
+    let begins = |(key, _): &&(Sha256Digest, Sha256Digest)| key.to_string().starts_with(prefix);
+    let mut found = published.iter().filter(begins);
+    match (found.next(), found.next()) {
+        (Some(one), None) => Ok(*one),
+        (None, _) => bail!("no snapshot has a key that begins with {prefix}"),
+        (Some(_), Some(_)) => {
+            bail!("several snapshots have keys that begin with {prefix}: give more digits")
+        }
+    }
+}
+
+fn show_one(explain: &Explain, explained: &Explained) -> anyhow::Result<()> {
+    let Explained {
+        key,
+        parts,
+        snapshot,
+    } = explained;
+    let mut out = io::stdout().lock();
+    if explain.json {
+        let said = json!({"key": key, "snapshot": snapshot, "parts": parts});
+        return Ok(writeln!(out, "{said}")?);
+    }
+    let baked = match snapshot {
+        Some(digest) => format!("sha256:{digest}"),
+        None => "none: it is not baked".to_owned(),
+    };
+    let mut shown = rows(parts);
+    for (part, value) in [("snapshot", baked), ("key", format!("sha256:{key}"))] {
+        let part = part.to_owned();
+        shown.push(Row { part, value });
+    }
+    let width = shown.iter().map(|row| row.part.len()).max().unwrap_or(0);
+    for Row { part, value } in shown {
+        writeln!(out, "{part:width$}  {}", one_line(&value))?;
+    }
+    Ok(())
+}
+
+fn show_two(explain: &Explain, first: &Explained, second: &Explained) -> anyhow::Result<()> {
+    let found = differences(&first.parts, &second.parts);
+    let mut out = io::stdout().lock();
+    if explain.json {
+        let said = json!({"keys": [first.key, second.key], "differences": found});
+        return Ok(writeln!(out, "{said}")?);
+    }
+    if found.is_empty() {
+        return Ok(writeln!(out, "the same key")?);
+    }
+    for line in side_by_side(first.key, second.key, found) {
+        writeln!(out, "{line}")?;
+    }
+    Ok(())
+}
+
+/// Three columns: part, first, second.
+fn side_by_side(first: Sha256Digest, second: Sha256Digest, found: Vec<Difference>) -> Vec<String> {
+    let shown =
+        |value: Option<String>| value.map_or("(no such part)".to_owned(), |value| one_line(&value));
+    let heads = [
+        "part".to_owned(),
+        format!("sha256:{first}"),
+        format!("sha256:{second}"),
+    ];
+    let rows = found
+        .into_iter()
+        .map(|one| [one_line(&one.part), shown(one.first), shown(one.second)]);
+    let rows: Vec<[String; 3]> = [heads].into_iter().chain(rows).collect();
+    let width = |column: usize| {
+        rows.iter()
+            .map(|row| row[column].chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let (part, left) = (width(0), width(1));
+    let line = |[name, one, two]: &[String; 3]| format!("{name:part$}  {one:left$}  {two}");
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_found_by_its_first_digits_if_they_are_its_alone() {
+        let keys = ["a", "b", "c"].map(|text| (Sha256Digest::of(text), Sha256Digest::of("m")));
+        let whole = keys[0].0.to_string();
+        for prefix in [whole.as_str(), &whole[..8], &format!("sha256:{whole}")] {
+            assert_eq!(one_key(prefix, &keys).unwrap().0, keys[0].0);
+        }
+        let said = |prefix: &str, keys: &[_]| one_key(prefix, keys).unwrap_err().to_string();
+        assert!(said("0000", &keys).contains("no snapshot"));
+        assert!(said(&whole[..8], &[keys[0], keys[0]]).contains("several"));
+        assert!(said("WIDGET", &keys).contains("64 hexadecimal digits"));
+        assert!(said("", &keys).contains("64 hexadecimal digits"));
+    }
+
+    #[test]
+    fn the_class_is_that_of_the_workers_if_they_have_one() {
+        let class = |text: &str| text.parse::<HostClass>().unwrap();
+        let one = BTreeMap::from([(class("qemu-a"), 2)]);
+        assert_eq!(one_class(&one).unwrap(), class("qemu-a"));
+        let said = |alive| one_class(&alive).unwrap_err().to_string();
+        assert!(said(BTreeMap::new()).contains("--class"));
+        let two = BTreeMap::from([(class("qemu-a"), 2), (class("qemu-b"), 1)]);
+        assert!(said(two).ends_with("qemu-a (2), qemu-b (1)"));
+    }
+
+    #[test]
+    fn two_values_stand_side_by_side() {
+        let (a, b) = (Sha256Digest::of("a"), Sha256Digest::of("b"));
+        let found = vec![Difference {
+            part: "salt".into(),
+            first: Some("x\ny".into()),
+            second: None,
+        }];
+        let lines = side_by_side(a, b, found);
+        assert!(lines[0].starts_with("part  sha256:"));
+        assert!(
+            lines[1].starts_with("salt  x") && lines[1].ends_with("  (no such part)"),
+            "{lines:?}"
+        );
+        assert_eq!(lines.len(), 2);
+    }
+}
