@@ -47,6 +47,12 @@ pub enum BakeError {
     /// The guest could not be set up.
     #[error(transparent)]
     Setup(#[from] SetupError),
+    /// What was frozen may not be published.
+    #[error("the snapshot is not fit to be published: {problem}")]
+    Gate {
+        /// What the check before the publication found.
+        problem: String,
+    },
     /// The VMM ended by itself.
     #[error("the VMM failed: {problem}")]
     VmmDied {
@@ -113,14 +119,14 @@ impl BakeError {
             | Self::UnknownEnvironment { .. }
             | Self::UnknownTemplate { .. }
             | Self::Key { .. } => Fault::Message,
-            // The operator of this bakery must do something: time alone mends it not.
-            Self::Root { .. } => Fault::Job,
+            // Of a root, because the operator of this bakery must do something: time alone mends it not. Of the gate, because a canary that
+            // is found would be found again, and a guest whose forks are alike stays so: a host that tried again would only hide it.
+            Self::Root { .. } | Self::Gate { .. } | Self::Remembered(_) => Fault::Job,
             Self::Setup(error) => error.fault(),
             Self::Source(error) => error.fault(),
             Self::Store(error) => error.fault(),
             Self::Definitions(error) => error.fault(),
             Self::History(error) => error.fault(),
-            Self::Remembered(_) => Fault::Job,
             Self::VmmDied { .. }
             | Self::Lease(_)
             | Self::Vm(_)
@@ -140,6 +146,7 @@ impl BakeError {
             Self::UnknownTemplate { .. } => "unknown_template",
             Self::Key { .. } => "key_mismatch",
             Self::Root { .. } => "root_refused",
+            Self::Gate { .. } => "gate_failed",
             Self::Setup(error) => of_setup(error),
             Self::VmmDied { .. } => "vmm_died",
             Self::Source(error) => of_source(error),
@@ -169,6 +176,7 @@ impl BakeError {
             | Self::UnknownEnvironment { .. }
             | Self::UnknownTemplate { .. }
             | Self::Key { .. }
+            | Self::Gate { .. }
             | Self::VmmDied { .. }
             | Self::Vm(_)
             | Self::Store(_)
@@ -193,6 +201,7 @@ impl BakeError {
             | Self::UnknownEnvironment { .. }
             | Self::UnknownTemplate { .. }
             | Self::Key { .. }
+            | Self::Gate { .. }
             | Self::VmmDied { .. }
             | Self::Vm(_)
             | Self::Store(_)

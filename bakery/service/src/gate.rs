@@ -139,14 +139,11 @@ async fn look_at(
 
 /// How far a guest's time is from any that it may have read between `asked` and `answered`, in milliseconds; behind is negative.
 fn skew(guest: Duration, asked: Duration, answered: Duration) -> i64 {
-    let difference = |later: Duration, earlier: Duration| {
-        i64::try_from((later - earlier).as_millis()).unwrap_or(i64::MAX)
+    let beyond = |later: Duration, earlier: Duration| {
+        i64::try_from(later.saturating_sub(earlier).as_millis()).unwrap_or(i64::MAX)
     };
-    if guest < asked {
-        -difference(asked, guest)
-    } else {
-        difference(guest.max(answered), answered)
-    }
+    // At most one of the two is not zero.
+    beyond(guest, answered) - beyond(asked, guest)
 }
 
 /// Fails if a canary is in any of the frozen files.
