@@ -1,11 +1,18 @@
-//! `bakery apply FILE…`: definitions from files into the bucket. All files are read and checked before the first is put.
+//! `bakery apply FILE…`: definitions from files into their buckets. All files are read and checked before the first is put.
+//!
+//! | `schema` | bucket | key |
+//! | --- | --- | --- |
+//! | `sourdough/template/v1` | `build-environments` | `template.<name>` |
+//! | `sourdough/environment/v1` | `build-environments` | `environment.<tenant>.<name>` |
+//! | `sourdough/tenant/v1` | `build-tenants` | `<name>` |
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 
 use async_nats::jetstream;
 use bus::nats;
 use bytes::Bytes;
-use schemas::{Environment, FieldError, Template, Token, canonical, names};
+use schemas::{Environment, FieldError, Template, Tenant, Token, canonical, names};
 use serde::{Deserialize, Serialize};
 
 use crate::config::Config;
@@ -14,8 +21,25 @@ use crate::definitions::{Change, Definitions};
 /// A definition that has been checked, and where it goes.
 #[derive(Debug, PartialEq, Eq)]
 struct Checked {
+    bucket: Bucket,
     key: String,
     body: Bytes,
+}
+
+/// Where a definition goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Bucket {
+    Definitions,
+    Tenants,
+}
+
+/// What became of a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// Its key in its bucket.
+    pub key: String,
+    /// What became of it.
+    pub change: Change,
 }
 
 /// Why a file is not applied.
@@ -53,25 +77,38 @@ struct Tagged {
     schema: String,
 }
 
-/// Puts the definitions in `files`; environments become those of `tenant`. Returns what became of each, a line each.
+/// Puts the definitions in `files`; environments become those of `tenant`. Returns what became of each.
 pub async fn run(
     config: &Config,
     files: &[PathBuf],
     tenant: Option<&Token>,
-) -> anyhow::Result<Vec<String>> {
+) -> anyhow::Result<Vec<Applied>> {
     let checked = check(files, tenant)?;
     let client = nats::connect(&config.nats, "bakery-apply").await?;
-    let definitions = Definitions::open(&jetstream::new(client)).await?;
-    let mut said = Vec::new();
-    for Checked { key, body } in checked {
-        let change = match definitions.put(&key, body).await? {
+    let jetstream = jetstream::new(client);
+    let definitions = Definitions::open(&jetstream).await?;
+    let tenants = Definitions::open_tenants(&jetstream).await?;
+    let mut applied = Vec::new();
+    for Checked { bucket, key, body } in checked {
+        let bucket = match bucket {
+            Bucket::Definitions => &definitions,
+            Bucket::Tenants => &tenants,
+        };
+        let change = bucket.put(&key, body).await?;
+        applied.push(Applied { key, change });
+    }
+    Ok(applied)
+}
+
+impl fmt::Display for Applied {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let change = match self.change {
             Change::Created => "created",
             Change::Updated => "updated",
             Change::Unchanged => "unchanged",
         };
-        said.push(format!("{key}: {change}"));
+        write!(formatter, "{}: {change}", self.key)
     }
-    Ok(said)
 }
 
 /// Reads all files, and stops at the first that is not right.
@@ -93,17 +130,22 @@ fn check_file(path: &Path, tenant: Option<&Token>) -> Result<Checked, ApplyError
         "sourdough/template/v1" => {
             let template = Template::parse(&body).map_err(invalid)?;
             let key = names::template_definition_key(&template.name);
-            Ok(checked(key, &template))
+            Ok(checked(Bucket::Definitions, key, &template))
         }
         "sourdough/environment/v1" => {
             let environment = Environment::parse(&body).map_err(invalid)?;
             let tenant = tenant.ok_or_else(|| ApplyError::NoTenant { path: path() })?;
             let key = names::environment_key(tenant, &environment.name);
-            Ok(checked(key, &environment))
+            Ok(checked(Bucket::Definitions, key, &environment))
+        }
+        "sourdough/tenant/v1" => {
+            let tenant = Tenant::parse(&body).map_err(invalid)?;
+            Ok(checked(Bucket::Tenants, tenant.name.to_string(), &tenant))
         }
         other => {
-            let problem =
-                format!("must be sourdough/template/v1 or sourdough/environment/v1, is {other:?}");
+            let problem = format!(
+                "must be sourdough/template/v1, sourdough/environment/v1 or sourdough/tenant/v1, is {other:?}"
+            );
             Err(invalid(FieldError::new("schema", problem)))
         }
     }
@@ -117,9 +159,10 @@ fn schema(body: &[u8]) -> Result<String, FieldError> {
 }
 
 /// Canonical, so that a file that was only laid out anew is no change.
-fn checked(key: String, definition: &impl Serialize) -> Checked {
+fn checked(bucket: Bucket, key: String, definition: &impl Serialize) -> Checked {
     let body = canonical::to_vec(definition).expect("a definition was read from JSON");
     Checked {
+        bucket,
         key,
         body: body.into(),
     }
@@ -160,6 +203,19 @@ mod tests {
             refused,
             "0.json: is an environment: say whose with --tenant"
         );
+    }
+
+    #[test]
+    fn what_the_operator_allows_a_tenant_goes_into_a_bucket_of_its_own() {
+        let text = r#"{"schema": "sourdough/tenant/v1", "name": "acme", "hosts": [{"hosts": ["git.example.com:443"]}]}"#;
+        assert_eq!(apply(&[text], None).unwrap(), ["acme"]);
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("tenant.json");
+        std::fs::write(&file, text).unwrap();
+        assert_eq!(check_file(&file, None).unwrap().bucket, Bucket::Tenants);
+        let bad = text.replace(":443", "");
+        let refused = apply(&[&bad], None).unwrap_err();
+        assert!(refused.starts_with("0.json: "), "{refused}");
     }
 
     #[test]

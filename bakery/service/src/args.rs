@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use schemas::{Token, Trust};
 
+use crate::inspect::KeyPrefix;
+
 /// Makes the snapshots that builds are forked from.
 #[derive(Debug, Parser)]
 #[command(name = "bakery", version)]
@@ -27,7 +29,7 @@ pub struct Args {
 pub enum Command {
     /// Make the streams, buckets and consumers that everybody else finds. May be run again at any time.
     Init,
-    /// Put definitions of templates and environments, as JSON files. One bad file, and none is put.
+    /// Put definitions of templates, environments and tenants, as JSON files. One bad file, and none is put.
     Apply {
         /// The files.
         #[arg(required = true, value_name = "FILE")]
@@ -35,11 +37,51 @@ pub enum Command {
         /// Whose the environments are; templates are the operator's.
         #[arg(long, env = "SOURDOUGH_TENANT", value_name = "NAME")]
         tenant: Option<Token>,
+        /// Print what became of each as JSON on standard output.
+        #[arg(long)]
+        json: bool,
     },
     /// Ask for a bake of an environment for this host's class, and wait for it.
     Bake(Bake),
     /// Take requests and bake, until told to end.
-    Serve,
+    Serve {
+        /// Log in JSON, whatever the configuration says.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the snapshots there are.
+    List {
+        /// Print them as JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print all that is known of one snapshot: its contents, its packages, how it was checked, who uses it.
+    Inspect {
+        /// Its key, or at least the first 6 digits of it.
+        #[arg(value_name = "KEY")]
+        key: KeyPrefix,
+        /// Print it as JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Take away the snapshots and chunks that nobody needs.
+    Gc {
+        /// Only tell what would go.
+        #[arg(long)]
+        dry_run: bool,
+        /// Print what went as JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the registries in the configuration, or propose some for it.
+    Registries {
+        /// Ask the package managers of this host what they download from, and print that as settings for the configuration.
+        #[arg(long)]
+        detect: bool,
+        /// Print them as JSON on standard output.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Ask for a bake.
@@ -89,10 +131,22 @@ mod tests {
             "bakery", "--config", "c", "apply", "a", "b", "--tenant", "acme",
         ];
         let args = Args::try_parse_from(args).unwrap();
-        let Command::Apply { files, tenant } = args.command else {
+        let Command::Apply { files, tenant, .. } = args.command else {
             panic!("apply was asked for")
         };
         assert_eq!((files.len(), tenant.unwrap().as_str()), (2, "acme"));
         assert!(Args::try_parse_from(["bakery", "apply"]).is_err());
+    }
+
+    #[test]
+    fn a_key_is_given_by_its_first_digits() {
+        let args = Args::try_parse_from(["bakery", "inspect", "0123ab", "--json"]).unwrap();
+        let Command::Inspect { key, json } = args.command else {
+            panic!("inspect was asked for")
+        };
+        assert_eq!((key.to_string().as_str(), json), ("0123ab", true));
+        for bad in ["0123", "widget"] {
+            assert!(Args::try_parse_from(["bakery", "inspect", bad]).is_err());
+        }
     }
 }

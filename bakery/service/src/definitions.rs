@@ -7,6 +7,7 @@ use bytes::Bytes;
 use futures_util::TryStreamExt as _;
 use schemas::names::{self, Definition, bucket};
 use schemas::{Environment, FieldError, Template, Token};
+use serde::Serialize;
 use store::Fault;
 
 /// The bucket.
@@ -14,7 +15,8 @@ use store::Fault;
 pub struct Definitions(kv::Store);
 
 /// What became of a definition that was put.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Change {
     /// It was not there.
     Created,
@@ -28,7 +30,7 @@ pub enum Change {
 #[derive(Debug, thiserror::Error)]
 pub enum DefinitionsError {
     /// There is no bucket.
-    #[error("open the bucket {bucket}: was `bakery init` run on this server?", bucket = bucket::ENVIRONMENTS)]
+    #[error("open the bucket of definitions: was `bakery init` run on this server?")]
     Bucket(#[source] async_nats::jetstream::context::KeyValueError),
     /// The bucket cannot be read.
     #[error("read the definition {key}")]
@@ -128,6 +130,12 @@ impl Definitions {
     ) -> Result<Option<Environment>, DefinitionsError> {
         let key = names::environment_key(tenant, name);
         self.get(&key, Environment::parse).await
+    }
+
+    /// Opens the bucket of what tenants may do, whose values are put as definitions are.
+    pub(crate) async fn open_tenants(jetstream: &Context) -> Result<Self, DefinitionsError> {
+        let bucket = jetstream.get_key_value(bucket::TENANTS).await;
+        bucket.map(Self).map_err(DefinitionsError::Bucket)
     }
 
     /// Puts a definition under its key, unless the same stands there: its history shows changes only.

@@ -13,9 +13,13 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`config`], [`args`] | what the operator says |
-//! | [`init`], [`apply`], [`request`], [`serve`] | the four commands |
+//! | [`init`], [`apply`], [`request`], [`serve`] | the commands that make something |
+//! | [`list`], [`inspect`], [`collect`], [`registries`], [`detect`] | the commands that tell what there is, and take away what nobody needs |
+//! | [`inventory`] | every snapshot, and what points to it |
+//! | [`progress_bar`] | how far a command is, on a terminal |
 //! | [`definitions`] | templates and environments as they were applied |
 //! | [`bakery`] | what a bake needs; templates and environments are baked in its submodules |
+//! | [`gate`] | what every bake is checked by before it is published |
 //! | [`news`], [`events`] | what a bake tells, and where |
 //! | [`error`] | what can go wrong, and whose fault it is |
 //!
@@ -26,22 +30,32 @@ pub mod apply;
 pub mod args;
 pub mod bakery;
 mod base;
+pub mod collect;
 pub mod config;
 pub mod definitions;
+pub mod detect;
 mod election;
 pub mod error;
 pub mod events;
 mod files;
 mod follow;
+pub mod gate;
 pub mod history;
+mod human;
 pub mod init;
+pub mod inspect;
+pub mod inventory;
 mod kernel;
+pub mod list;
 pub mod news;
 mod pack;
 mod program;
+pub mod progress_bar;
+pub mod registries;
 pub mod request;
 mod root;
 pub mod serve;
+mod table;
 
 pub use bakery::{Bakery, MakeInitramfs, host_class};
 pub use config::{Config, ConfigError};

@@ -3,7 +3,7 @@
 //! | code | when |
 //! | --- | --- |
 //! | 0 | done; for `bake`: the snapshot can be forked |
-//! | 1 | the bake failed |
+//! | 1 | the bake failed; for `inspect`: there is no such snapshot |
 //! | 64 | the command line is wrong |
 //! | 65 | a file of `apply` is wrong |
 //! | 70 | anything else |
@@ -15,12 +15,19 @@ use std::sync::Arc;
 
 use bakery::apply::ApplyError;
 use bakery::args::{Args, Bake, Command};
+use bakery::inspect::InspectError;
+use bakery::inventory::{Inventory, Storehouse};
+use bakery::progress_bar::Bar;
 use bakery::request::Asked;
-use bakery::{Config, ConfigError, apply, host_class, init, request, serve};
-use bus::telemetry::{self, Causes, DEFAULT_FILTER, QUIET_FILTER};
+use bakery::{
+    Config, ConfigError, apply, collect, detect, host_class, init, list, registries, request, serve,
+};
+use bus::telemetry::{self, Causes, DEFAULT_FILTER, Format, QUIET_FILTER};
 use clap::Parser as _;
 use drivers::{Qemu, QemuConfig, initramfs};
+use jiff::Timestamp;
 use schemas::bake::BakeEventKind;
+use serde::Serialize;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -40,20 +47,52 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
+    // What is proposed for the configuration needs none.
+    if let Command::Registries { detect: true, json } = args.command {
+        return propose(json).await;
+    }
     let config = Config::load(&args.config, |name| std::env::var(name).ok())?;
-    let filter = match args.command {
-        Command::Serve => DEFAULT_FILTER,
-        Command::Init | Command::Apply { .. } | Command::Bake(_) => QUIET_FILTER,
+    let (log, filter) = match args.command {
+        Command::Serve { json: true } => (Format::Json, DEFAULT_FILTER),
+        Command::Serve { json: false } => (config.log, DEFAULT_FILTER),
+        Command::Init
+        | Command::Apply { .. }
+        | Command::Bake(_)
+        | Command::List { .. }
+        | Command::Inspect { .. }
+        | Command::Gc { .. }
+        | Command::Registries { .. } => (config.log, QUIET_FILTER),
     };
-    telemetry::start_filtered("bakery", config.log, filter)?;
+    telemetry::start_filtered("bakery", log, filter)?;
     info!(?config, "configuration");
     match args.command {
         Command::Init => print(&init::run(&config).await?),
-        Command::Apply { files, tenant } => {
-            print(&apply::run(&config, &files, tenant.as_ref()).await?)
+        Command::Apply {
+            files,
+            tenant,
+            json,
+        } => {
+            let applied = apply::run(&config, &files, tenant.as_ref()).await?;
+            tell(json, &applied, || lines(&applied))
         }
         Command::Bake(asked) => bake(&config, &asked).await,
-        Command::Serve => {
+        Command::List { json } => {
+            let listed = inventory(&config).await?.summaries();
+            tell(json, &listed, || list::table(&listed, Timestamp::now()))
+        }
+        Command::Inspect { key, json } => {
+            let inspected = inventory(&config).await?.inspect(&key)?;
+            tell(json, &inspected, || inspected.lines(Timestamp::now()))
+        }
+        Command::Gc { dry_run, json } => {
+            let report = Box::pin(collect::run(&config, dry_run, &Bar::new("connecting"))).await?;
+            tell(json, &report, || report.lines())
+        }
+        Command::Registries { json, .. } => {
+            let registries = registries::listed(&config.registries);
+            tell(json, &registries, || registries::table(&registries))
+        }
+        Command::Serve { .. } => {
             let driver = Arc::new(driver(&config)?);
             let shutdown = on_signal()?;
             serve::run(Arc::new(config), driver, initramfs::write, shutdown).await?;
@@ -71,6 +110,20 @@ fn driver(config: &Config) -> anyhow::Result<Qemu> {
     })?)
 }
 
+/// Asks this host's package managers where they download from.
+async fn propose(json: bool) -> anyhow::Result<ExitCode> {
+    telemetry::start_filtered("bakery", Format::default(), QUIET_FILTER)?;
+    let detected = Box::pin(detect::run(&Bar::new("asking npm"))).await?;
+    tell(json, &detected, || detected.lines())
+}
+
+/// All that there is.
+async fn inventory(config: &Config) -> anyhow::Result<Inventory> {
+    let bar = Bar::new("connecting");
+    let storehouse = Box::pin(Storehouse::open(config, "bakery-list")).await?;
+    Box::pin(storehouse.inventory(&bar)).await
+}
+
 async fn bake(config: &Config, bake: &Bake) -> anyhow::Result<ExitCode> {
     let asked = Asked {
         environment: &bake.environment,
@@ -79,8 +132,10 @@ async fn bake(config: &Config, bake: &Bake) -> anyhow::Result<ExitCode> {
         trust: bake.trust,
         class: &host_class(driver(config)?.profile())?,
     };
-    let asking = Box::pin(request::run(config, &asked, |line| eprintln!("{line}")));
+    let bar = Bar::new(format!("baking {}", bake.environment));
+    let asking = Box::pin(request::run(config, &asked, |line| bar.say(line)));
     let event = asking.await?;
+    drop(bar);
     if let Some(output) = &event.output {
         eprintln!("{}", output.trim_end());
     }
@@ -111,6 +166,23 @@ fn on_signal() -> io::Result<CancellationToken> {
     Ok(shutdown)
 }
 
+/// Prints what came of a command: as JSON, or the lines for a person.
+fn tell(
+    json: bool,
+    told: &impl Serialize,
+    lines: impl FnOnce() -> Vec<String>,
+) -> anyhow::Result<ExitCode> {
+    if json {
+        print(&[serde_json::to_string(told)?])
+    } else {
+        print(&lines())
+    }
+}
+
+fn lines(told: &[impl ToString]) -> Vec<String> {
+    told.iter().map(ToString::to_string).collect()
+}
+
 fn print(lines: &[String]) -> anyhow::Result<ExitCode> {
     let mut stdout = io::stdout().lock();
     for line in lines {
@@ -135,6 +207,7 @@ fn trouble(error: &anyhow::Error) -> ExitCode {
     let code = match error.downcast_ref::<ApplyError>() {
         Some(ApplyError::NoTenant { .. }) => 64,
         Some(ApplyError::Read { .. } | ApplyError::Invalid { .. }) => 65,
+        None if error.is::<InspectError>() => 1,
         None if error.is::<ConfigError>() => 78,
         None => 70,
     };

@@ -86,6 +86,12 @@ impl Program {
         }
     }
 
+    /// With all variables of our own environment: for a program that is asked what the operator set up for it.
+    pub(crate) fn own_environment(mut self) -> Self {
+        self.command.envs(std::env::vars_os());
+        self
+    }
+
     /// One more argument.
     pub(crate) fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.command.arg(argument);

@@ -3,19 +3,24 @@
 //! What always holds: the archive is on this machine's disk and hashes to the digest in the template before anything reads it.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Seek as _};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use bus::objects::ObjectsError;
 use schemas::ObjectUri;
+use schemas::https::HttpsUri;
 use schemas::source::{ArchiveSource, ArchiveUri};
 use tokio::io::AsyncWriteExt as _;
 
 use super::Suppliers;
+use crate::config::Config;
 use crate::error::BakeError;
 use crate::files;
 use crate::program::Program;
+
+/// 16 GiB: no root filesystem is larger, and a server that never stops does not fill the disk.
+const MAX_ARCHIVE_BYTES: u64 = 16 << 30;
 
 /// How an archive is packed, as the end of its name says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,11 +41,7 @@ pub(super) async fn unpack(
     let file = into.join("archive");
     match &archive.uri {
         ArchiveUri::S3(uri) => fetch_object(uri, suppliers, &file).await?,
-        ArchiveUri::Https(uri) => {
-            return Err(BakeError::root(format!(
-                "the archive {uri} lies behind https, where this bakery fetches none from: put it into the bucket for sources, and name it s3://…"
-            )));
-        }
+        ArchiveUri::Https(uri) => fetch_https(uri, suppliers.config, into, &file).await?,
     }
     let (found, wanted) = (files::digest(&file).await?, archive.digest.sha256);
     if found != wanted {
@@ -76,6 +77,46 @@ async fn fetch_object(
     let copied = tokio::io::copy(&mut download, &mut file).await;
     copied.map_err(failed())?;
     file.flush().await.map_err(failed())
+}
+
+/// From a host that the operator's configuration names.
+async fn fetch_https(
+    uri: &HttpsUri,
+    config: &Config,
+    into: &Path,
+    to: &Path,
+) -> Result<(), BakeError> {
+    check_host(uri, config)?;
+    let (ca, limit) = (&config.ca_bundle, MAX_ARCHIVE_BYTES);
+    let fetching = source::fetch_https(uri, &config.archives, ca, limit, into);
+    let (mut fetched, _digest) = Box::pin(fetching).await?;
+    let named = to.to_owned();
+    let copying = tokio::task::spawn_blocking(move || {
+        fetched.rewind()?;
+        io::copy(&mut fetched, &mut File::create(named)?)
+    });
+    let copied = copying
+        .await
+        .expect("copying neither panics nor is it cancelled");
+    copied
+        .map(drop)
+        .map_err(BakeError::disk("copy an archive to", to))
+}
+
+/// Whether the operator allows the host. Nothing is resolved to find out.
+fn check_host(uri: &HttpsUri, config: &Config) -> Result<(), BakeError> {
+    let host = uri.endpoint();
+    let allowed = &config.archives.hosts;
+    if allowed
+        .iter()
+        .any(|allowed| allowed.to_string() == host.as_str())
+    {
+        return Ok(());
+    }
+    Err(BakeError::root(format!(
+        "the host {host} is not in the configuration of this bakery: add it to archives.hosts there, or put the archive \
+         into the bucket for sources"
+    )))
 }
 
 /// Into a directory that is made for it. tar itself keeps to the directory: it takes `..` and absolute names for names inside, and makes

@@ -253,6 +253,10 @@ async fn an_archive_of_another_digest_is_never_unpacked() {
             "does not lie in s3://build-sources/",
         ),
         ("s3://build-sources/none.tar", "there is no archive"),
+        (
+            "https://files.example.com/a.tar",
+            "the host files.example.com:443 is not in the configuration",
+        ),
     ] {
         let error = fixture.make(&archive(uri, wanted)).await.unwrap_err();
         assert!(error.to_string().contains(problem), "{error}");

@@ -1,0 +1,368 @@
+//! `bakery inspect KEY`: all that is known of one snapshot, and who uses it.
+
+use std::fmt;
+use std::str::FromStr;
+
+use jiff::Timestamp;
+use schemas::{HostClass, Sha256Digest, Token, Trust};
+use serde::Serialize;
+use store::{GateReport, Manifest};
+
+use crate::human;
+use crate::inventory::{Inventory, Kind, Summary};
+use crate::list::{kind, short};
+
+/// 6 digits: among a million snapshots two share them once in sixteen, and then more are asked for.
+const SHORTEST_PREFIX: usize = 6;
+
+/// The first digits of a key, or all of it. `sha256:` may stand before them, as in a job's result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPrefix(String);
+
+/// Why there is nothing to say.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum InspectError {
+    /// No snapshot has a key that begins so.
+    #[error("no snapshot has a key that begins with {0}: `bakery list` shows those there are")]
+    Unknown(KeyPrefix),
+    /// More than one has.
+    #[error("{count} snapshots have a key that begins with {prefix}: give more digits")]
+    Ambiguous {
+        /// What was asked for.
+        prefix: KeyPrefix,
+        /// How many there are.
+        count: usize,
+    },
+}
+
+/// All that is known of one snapshot.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspected {
+    /// It in short.
+    #[serde(flatten)]
+    pub summary: Summary,
+    /// The name of the template that it is, or was derived from.
+    pub template: String,
+    /// Who uses it.
+    pub used_by: Users,
+    /// The whole manifest.
+    pub contents: Manifest,
+}
+
+/// Who uses a snapshot.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Users {
+    /// Workers whose jobs use it at this moment.
+    pub workers: Vec<Token>,
+    /// The environments that were lately baked for it, and how many bakes of each are newer.
+    pub environments: Vec<EnvironmentUse>,
+    /// The names under which it is the current template.
+    pub templates: Vec<Token>,
+    /// The snapshots that were derived from it.
+    pub children: Vec<Sha256Digest>,
+}
+
+/// An environment that was lately baked for a snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct EnvironmentUse {
+    /// Whose.
+    pub tenant: Token,
+    /// How far the authors are trusted.
+    pub trust: Trust,
+    /// For which hosts.
+    pub class: HostClass,
+    /// Its name.
+    pub environment: Token,
+    /// How many of its bakes are newer.
+    pub newer: usize,
+}
+
+impl Inventory {
+    /// All that is known of the one snapshot whose key begins with `prefix`.
+    pub fn inspect(&self, prefix: &KeyPrefix) -> Result<Inspected, InspectError> {
+        let held: Vec<_> = self
+            .snapshots
+            .iter()
+            .filter(|(key, _)| key.to_string().starts_with(&prefix.0))
+            .map(|(_, held)| held)
+            .collect();
+        match held[..] {
+            [held] => Ok(Inspected {
+                summary: self.summary(held),
+                template: held.template().to_owned(),
+                used_by: self.users(&held.manifest.key),
+                contents: held.manifest.clone(),
+            }),
+            [] => Err(InspectError::Unknown(prefix.clone())),
+            _ => Err(InspectError::Ambiguous {
+                prefix: prefix.clone(),
+                count: held.len(),
+            }),
+        }
+    }
+
+    fn users(&self, key: &Sha256Digest) -> Users {
+        let workers = self.workers.iter();
+        let workers = workers.filter(|worker| worker.snapshots.contains(key));
+        let environments = self.recent.iter().filter_map(|recent| {
+            let newer = recent.bakes.iter().position(|bake| bake.key == *key)?;
+            let shelf = &recent.shelf;
+            Some(EnvironmentUse {
+                tenant: shelf.tenant.clone(),
+                trust: shelf.trust,
+                class: shelf.class.clone(),
+                environment: shelf.environment.clone(),
+                newer,
+            })
+        });
+        let templates = self.templates.iter();
+        let templates = templates.filter(|template| template.key == *key);
+        Users {
+            workers: workers.map(|worker| worker.name.clone()).collect(),
+            environments: environments.collect(),
+            templates: templates.map(|template| template.name.clone()).collect(),
+            children: self.children(key).map(|child| child.manifest.key).collect(),
+        }
+    }
+}
+
+impl Inspected {
+    /// The same for a person, with ages as of `now`.
+    pub fn lines(&self, now: Timestamp) -> Vec<String> {
+        let (summary, parts) = (&self.summary, &self.contents.parts);
+        let mut lines = vec![
+            format!("key        {}", summary.key),
+            format!("manifest   {}", summary.manifest),
+            format!("kind       {} {}", kind(summary.kind), summary.name),
+        ];
+        if let (Some(tenant), Some(trust)) = (&summary.tenant, summary.trust) {
+            lines.push(format!("whose      {tenant}, {trust}"));
+        }
+        if let (Kind::Environment, Some(key)) = (summary.kind, parts.template_key) {
+            lines.push(format!("template   {} {}", self.template, short(&key)));
+        }
+        lines.extend([
+            format!("class      {}", summary.class),
+            format!(
+                "machine    {} vCPU, {} MiB, disk of {} MiB",
+                parts.vcpu, parts.memory_mib, parts.disk_mib
+            ),
+            format!(
+                "published  {} ({})",
+                summary.created_at,
+                human::age(summary.created_at, now)
+            ),
+            format!("current    {}", if summary.current { "yes" } else { "no" }),
+            format!(
+                "size       {} on a worker, {} in the object store",
+                human::size(summary.size_bytes),
+                human::size(summary.stored_bytes)
+            ),
+        ]);
+        lines.extend(self.contents.files.iter().map(|file| {
+            let (data, whole) = (human::size(file.data_bytes()), human::size(file.size_bytes));
+            format!("  {:8} {data} of {whole}", file.name)
+        }));
+        let inputs = parts.inputs.iter();
+        lines.extend(inputs.map(|(path, digest)| format!("input      {path} {digest}")));
+        lines.push(gate(self.contents.details.gate.as_ref(), now));
+        lines.extend(self.used_by.lines());
+        lines.extend(packages(&self.contents.details.packages));
+        lines
+    }
+}
+
+impl Users {
+    fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        lines.extend(
+            self.templates
+                .iter()
+                .map(|name| format!("used by    template {name}")),
+        );
+        lines.extend(self.environments.iter().map(|used| {
+            let newer = match used.newer {
+                0 => "its newest".to_owned(),
+                count => format!("{count} newer"),
+            };
+            format!(
+                "used by    environment {} of {}, {} ({newer})",
+                used.environment, used.tenant, used.trust
+            )
+        }));
+        lines.extend(
+            self.workers
+                .iter()
+                .map(|name| format!("used by    worker {name}")),
+        );
+        lines.extend(
+            self.children
+                .iter()
+                .map(|key| format!("used by    snapshot {}", short(key))),
+        );
+        if lines.is_empty() {
+            lines.push("used by    nobody".to_owned());
+        }
+        lines
+    }
+}
+
+fn gate(report: Option<&GateReport>, now: Timestamp) -> String {
+    let Some(report) = report else {
+        return "checked    no".to_owned();
+    };
+    let forks: Vec<_> = report
+        .forks
+        .iter()
+        .map(|fork| format!("{} ms", fork.answered_ms))
+        .collect();
+    let found = |good: bool, what: &str| format!("{what} {}", if good { "yes" } else { "NO" });
+    format!(
+        "checked    {}, in {} ms: forks answered after {}; {}, {}, {}; {} canaries, none found",
+        human::age(report.checked_at, now),
+        report.took_ms,
+        forks.join(" and "),
+        found(report.entropy_differs, "entropy differs"),
+        found(report.uuid_differs, "identities differ"),
+        found(report.disks_agree, "disks agree"),
+        report.canaries
+    )
+}
+
+fn packages(packages: &[String]) -> Vec<String> {
+    if packages.is_empty() {
+        return Vec::new();
+    }
+    let heading = format!("packages   {}", packages.len());
+    let listed = packages.iter().map(|package| format!("  {package}"));
+    std::iter::once(heading).chain(listed).collect()
+}
+
+impl FromStr for KeyPrefix {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let digits = text.strip_prefix("sha256:").unwrap_or(text);
+        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if (SHORTEST_PREFIX..=64).contains(&digits.len()) && digits.bytes().all(hexadecimal) {
+            return Ok(Self(digits.to_owned()));
+        }
+        Err(format!(
+            "must be {SHORTEST_PREFIX} to 64 lower-case hexadecimal digits, is {text:.80?}"
+        ))
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inventory::tests::{environment, inventory, now, template};
+
+    fn prefix(text: &str) -> KeyPrefix {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_first_digits_and_no_fewer_than_six() {
+        let (one, other) = (template("node", 1), template("node", 2));
+        let inventory = inventory(&[&one, &other]);
+        let key = one.manifest.key.to_string();
+        for text in [&key[..6], &key, &format!("sha256:{key}")] {
+            assert_eq!(
+                inventory.inspect(&prefix(text)).unwrap().summary.key,
+                one.manifest.key
+            );
+        }
+        let nothing = if key.starts_with('0') {
+            "111111"
+        } else {
+            "000000"
+        };
+        let unknown = inventory.inspect(&prefix(nothing)).unwrap_err();
+        assert_eq!(unknown, InspectError::Unknown(prefix(nothing)));
+        for bad in [
+            &key[..5],
+            "ABCDEF",
+            "sha256:",
+            "not a key",
+            &format!("{key}0"),
+        ] {
+            assert!(bad.parse::<KeyPrefix>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn digits_that_several_keys_begin_with_are_too_few() {
+        let held = template("node", 1);
+        let key = held.manifest.key.to_string();
+        let mut inventory = inventory(&[&held]);
+        let neighbour = format!(
+            "{}{}",
+            &key[..63],
+            if key.ends_with('0') { '1' } else { '0' }
+        );
+        inventory.snapshots.insert(neighbour.parse().unwrap(), held);
+        let error = inventory.inspect(&prefix(&key[..63])).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "2 snapshots have a key that begins with {}: give more digits",
+                &key[..63]
+            )
+        );
+    }
+
+    #[test]
+    fn everybody_who_uses_a_snapshot_is_named() {
+        let node = template("node", 3);
+        let (old, new) = (
+            environment("widget", &node, 2),
+            environment("widget", &node, 1),
+        );
+        let inventory = inventory(&[&node, &old, &new])
+            .with_template(&node)
+            .with_recent("widget", &[&new, &old])
+            .with_user("w1", &old);
+        let lines = |held: &crate::inventory::Held| {
+            let inspected = inventory
+                .inspect(&prefix(&held.manifest.key.to_string()))
+                .unwrap();
+            let lines = inspected.lines(now()).into_iter();
+            lines
+                .filter(|line| line.starts_with("used by"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(lines(&node)[0], "used by    template node");
+        assert_eq!(lines(&node).len(), 3);
+        assert_eq!(
+            lines(&old),
+            [
+                "used by    environment widget of acme, untrusted (1 newer)",
+                "used by    worker w1"
+            ]
+        );
+        assert_eq!(
+            lines(&new),
+            ["used by    environment widget of acme, untrusted (its newest)"]
+        );
+    }
+
+    #[test]
+    fn what_is_told_a_program_holds_the_manifest_and_who_uses_it() {
+        let node = template("node", 3);
+        let inventory = inventory(&[&node]).with_template(&node);
+        let inspected = inventory
+            .inspect(&prefix(&node.manifest.key.to_string()))
+            .unwrap();
+        let told = serde_json::to_value(&inspected).unwrap();
+        assert_eq!(told["kind"], "template");
+        assert_eq!(told["used_by"]["templates"][0], "node");
+        assert_eq!(told["contents"]["key"], node.manifest.key.to_string());
+    }
+}
