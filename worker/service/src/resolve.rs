@@ -57,6 +57,8 @@ pub struct Missing {
     pub environment: Environment,
     /// Which snapshot.
     pub wanted: Wanted,
+    /// The key of the template's snapshot, where that is there.
+    pub template: Option<Sha256Digest>,
 }
 
 /// A snapshot that is not there.
@@ -126,7 +128,14 @@ pub async fn snapshot(
     let inputs = inputs.map_err(|error| Verdict::from(&error))?;
     let template = match template(services, &environment.template).await? {
         Found::There(template) => template,
-        Found::Not(wanted) => return missing(services, environment, wanted, on_missing),
+        Found::Not(wanted) => {
+            let missing = Missing {
+                environment,
+                wanted,
+                template: None,
+            };
+            return self::missing(services, missing, on_missing);
+        }
     };
     let parts = KeyParts::environment(domain.tenant, domain.trust, &template, &environment, inputs);
     let key = parts.key();
@@ -135,7 +144,12 @@ pub async fn snapshot(
         Ok(None) => match on_missing {
             OnMissing::Cold => (Start::Cold, template.key),
             OnMissing::Bake | OnMissing::Fail => {
-                return missing(services, environment, Wanted::Key(key), on_missing);
+                let missing = Missing {
+                    environment,
+                    wanted: Wanted::Key(key),
+                    template: Some(template.key),
+                };
+                return self::missing(services, missing, on_missing);
             }
         },
         Err(error) => return Err(Verdict::from(&error)),
@@ -161,19 +175,12 @@ pub async fn snapshot(
 /// What becomes of a job without a snapshot. Nobody waits for a template but who waits for a bake.
 fn missing(
     services: &Services,
-    environment: Environment,
-    wanted: Wanted,
+    missing: Missing,
     on_missing: OnMissing,
 ) -> Result<Resolution, Verdict> {
-    let (name, class) = (&environment.name, &services.class);
-    let message = match (on_missing, &wanted) {
-        (OnMissing::Bake, _) => {
-            let missing = Missing {
-                environment,
-                wanted,
-            };
-            return Ok(Resolution::Missing(Box::new(missing)));
-        }
+    let (name, class) = (&missing.environment.name, &services.class);
+    let message = match (on_missing, &missing.wanted) {
+        (OnMissing::Bake, _) => return Ok(Resolution::Missing(Box::new(missing))),
         (OnMissing::Cold | OnMissing::Fail, Wanted::Key(key)) => format!(
             "environment {name} has no snapshot for this source (key sha256:{key}, class {class}), \
              and the job says on_missing: fail"

@@ -13,6 +13,9 @@ use crate::park::FailedBake;
 /// A filesystem with less room than this is full: what failed on it most likely failed for that.
 const FULL_BELOW_BYTES: u64 = 1 << 20;
 
+/// 2 KiB: some twenty lines of output.
+const QUOTED_BYTES: usize = 2 << 10;
+
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -150,7 +153,7 @@ pub fn of_failed_setup(environment: &Token, error: &SetupError) -> Verdict {
     match error {
         SetupError::Step(failure) => {
             let end = failure.transcript.end();
-            let end = end.trim_end();
+            let end = last_bytes(end.trim_end());
             let output = if end.is_empty() {
                 "it wrote nothing".to_owned()
             } else {
@@ -164,6 +167,13 @@ pub fn of_failed_setup(environment: &Token, error: &SetupError) -> Verdict {
         | SetupError::Host { .. }
         | SetupError::Agent { .. } => Verdict::new(Reason::BakeFailed, message),
     }
+}
+
+/// As much of the end as a sentence may quote; the rest is in the log.
+fn last_bytes(text: &str) -> &str {
+    let from = text.len().saturating_sub(QUOTED_BYTES);
+    let from = (from..=text.len()).find(|at| text.is_char_boundary(*at));
+    &text[from.unwrap_or(text.len())..]
 }
 
 /// A required artifact that matched nothing.
@@ -290,6 +300,14 @@ mod tests {
             "the bake of environment widget failed: setup step deps exited with 1"
         );
         assert!(!of("host_failed").is_retried());
+    }
+
+    #[test]
+    fn the_end_of_an_output_is_quoted_at_a_character() {
+        assert_eq!(last_bytes("short"), "short");
+        let long = "é".repeat(QUOTED_BYTES) + "x";
+        let end = last_bytes(&long);
+        assert!(end.ends_with("éx") && end.len() <= QUOTED_BYTES && end.len() > QUOTED_BYTES - 4);
     }
 
     #[test]

@@ -9,6 +9,7 @@ fn missing(wanted: Wanted) -> Missing {
     Missing {
         environment: schemas::Environment::parse(definition).unwrap(),
         wanted,
+        template: None,
     }
 }
 
