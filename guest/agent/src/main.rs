@@ -21,6 +21,7 @@ mod put;
 mod reaper;
 mod session;
 mod settle;
+mod survey;
 mod thaw;
 mod watermarks;
 

@@ -8,13 +8,19 @@ use std::ptr::NonNull;
 /// hundred.
 const MARGIN: u64 = 2 << 20;
 
-/// Taken at once while there is plenty: some 10 ms of work under emulation, so that the look at what is left is never old.
+/// Taken at once while there is plenty: some 20 ms of work under emulation, so that the look at what is left is never old.
 const LARGE_STEP: u64 = 8 << 20;
 
 /// Taken at once near the end.
 const SMALL_STEP: u64 = 64 << 10;
 
-/// The size of a huge page on x86-64.
+/// Given back and taken again, twice: more than is left in small pieces.
+const RETURNED: u64 = 4 * MARGIN;
+
+/// The size of a page, and of a page table, on x86-64.
+const PAGE: u64 = 4096;
+
+/// The size of a huge page there, which is what one page table is for.
 const HUGE: u64 = 2 << 20;
 
 /// The machine's memory in bytes.
@@ -37,15 +43,36 @@ fn field(name: &str) -> io::Result<u64> {
         .ok_or_else(|| io::Error::other(format!("no {name} in /proc/meminfo")))
 }
 
-/// Takes free memory, which the kernel clears, until [`MARGIN`] is left; gives the number of bytes. The memory is this process's until
+/// Takes free memory, which the kernel clears, until [`MARGIN`] is left; gives the number of bytes that are clear. The memory is this process's until
 /// its end, and of all processes this is the one that is killed for want of memory.
+///
+/// What is left at first is the smallest pieces, as they were. So large ones, clear by now, are given back, and as much is taken in
+/// single pages: the kernel breaks no large piece while it has a small one, and what is left in the end is clear as well. It keeps the
+/// small pieces of programs and its own apart; page tables are its own.
 pub(crate) fn take() -> io::Result<u64> {
     fs::write("/proc/self/oom_score_adj", "1000")?;
     let large = Reserved::new(total()?, true)?;
-    let taken = large.fill(LARGE_STEP)?;
-    // By single pages: of these there are some between what is in use, and a huge page would be more than is left.
     let small = Reserved::new(total()?, false)?;
-    Ok(taken + small.fill(SMALL_STEP)?)
+    let large_bytes = large.fill(0, LARGE_STEP)?;
+    let small_bytes = small.fill(0, SMALL_STEP)?;
+    if large_bytes >= 2 * RETURNED {
+        large.advise(0, RETURNED, libc::MADV_DONTNEED)?;
+        small.fill(small_bytes, SMALL_STEP)?;
+        large.advise(RETURNED, RETURNED, libc::MADV_DONTNEED)?;
+        make_page_tables(RETURNED / 2)?;
+    }
+    Ok(large_bytes + small_bytes)
+}
+
+/// Has the kernel make page tables of that many bytes: one page for each 2 MiB of addresses that is looked at.
+fn make_page_tables(bytes: u64) -> io::Result<()> {
+    let tables = bytes / PAGE;
+    let addresses = Reserved::new(tables * HUGE, false)?;
+    for table in 0..tables {
+        // Only read, it is all the same page of zeroes.
+        addresses.advise(table * HUGE, PAGE, libc::MADV_POPULATE_READ)?;
+    }
+    Ok(())
 }
 
 /// Addresses, without memory as yet.
@@ -82,11 +109,11 @@ impl Reserved {
         Ok(reserved)
     }
 
-    /// Gives it memory, `step` bytes at a time, as long as that leaves the margin; gives the number of bytes.
-    fn fill(&self, step: u64) -> io::Result<u64> {
+    /// Gives it memory from `offset` on, `step` bytes at a time, as long as that leaves the margin; gives the number of bytes.
+    fn fill(&self, offset: u64, step: u64) -> io::Result<u64> {
         let mut filled = 0;
-        while filled + step <= self.length && free()? >= MARGIN + step {
-            match self.advise(filled, step, libc::MADV_POPULATE_WRITE) {
+        while offset + filled + step <= self.length && free()? >= MARGIN + step {
+            match self.advise(offset + filled, step, libc::MADV_POPULATE_WRITE) {
                 Ok(()) => filled += step,
                 // There is none left after all.
                 Err(error) if error.raw_os_error() == Some(libc::ENOMEM) => break,

@@ -7,7 +7,7 @@ use wire::{Open, ToHost};
 
 use crate::reaper::Reaper;
 use crate::session::{Channel, Gone};
-use crate::{exec, files, probe, proxy, put, settle, thaw};
+use crate::{exec, files, probe, proxy, put, settle, survey, thaw};
 
 /// Why an operation has no good answer.
 #[derive(Debug)]
@@ -46,7 +46,8 @@ pub(crate) fn run(open: Open, mut channel: Channel, reaper: &Reaper) {
             Ok(ToHost::Done)
         }
         Open::Settle => settle::settle(&mut channel, reaper).map(ToHost::Settled),
-        Open::Probe(spec) => probe::probe(&spec).map(ToHost::Probed),
+        Open::Probe => probe::probe().map(ToHost::Probed),
+        Open::Survey(spec) => survey::survey(&spec).map(ToHost::Surveyed),
         Open::PowerOff => {
             nix::unistd::sync();
             // The host sees the end of the machine even where it does not see this.

@@ -5,7 +5,7 @@
 //! | [`qemu`] | QEMU's machine type `microvm`, with any accelerator |
 //! | [`initramfs`] | the initial RAM filesystem: the agent and the kernel modules it loads |
 //! | [`sealed`] | a baked memory in a file that nobody can write to any more |
-//! | [`sparse`] | copies that keep holes |
+//! | [`sparse`] | copies that keep holes, and holes made of zeroes |
 
 pub mod initramfs;
 pub mod qemu;

@@ -9,8 +9,8 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
 use wire::{
-    Ended, Entry, ExecSpec, Found, Lane, ListSpec, Open, ProbeSpec, Probed, PutSpec, PutSummary,
-    ReadSpec, Settled, Termination, Thaw, ToGuest, ToHost,
+    Ended, Entry, ExecSpec, Found, Lane, ListSpec, Open, Probed, PutSpec, PutSummary, ReadSpec,
+    Settled, SurveySpec, Surveyed, Termination, Thaw, ToGuest, ToHost,
 };
 
 use crate::identity::Identity;
@@ -104,17 +104,30 @@ impl AgentClient {
         }
     }
 
-    /// Asks the guest what it says of itself. All of it is a claim: compared with that of another fork it shows a mistake of ours, not
-    /// a guest that lies.
-    pub async fn probe(&self, spec: &ProbeSpec) -> Result<Probed, AgentError> {
-        let what = format!("probe {}", spec.tree);
-        let mut channel = self.session.channel(&Open::Probe(spec.clone()))?;
-        match answer(&mut channel, &what).await? {
+    /// Asks the guest what no two guests share, and the time. All of it is a claim: compared with that of another fork it shows a
+    /// mistake of ours, not a guest that lies.
+    pub async fn probe(&self) -> Result<Probed, AgentError> {
+        let what = "probe the guest";
+        let mut channel = self.session.channel(&Open::Probe)?;
+        match answer(&mut channel, what).await? {
             ToHost::Probed(mut probed) => {
                 channel.close();
                 probed.uuid = printable(&probed.uuid);
                 probed.hostname = printable(&probed.hostname);
                 Ok(probed)
+            }
+            other => Err(unexpected(what, &other)),
+        }
+    }
+
+    /// Asks the guest what a tree looks like: a claim as well.
+    pub async fn survey(&self, spec: &SurveySpec) -> Result<Surveyed, AgentError> {
+        let what = format!("survey {}", spec.tree);
+        let mut channel = self.session.channel(&Open::Survey(spec.clone()))?;
+        match answer(&mut channel, &what).await? {
+            ToHost::Surveyed(surveyed) => {
+                channel.close();
+                Ok(surveyed)
             }
             other => Err(unexpected(&what, &other)),
         }
@@ -497,6 +510,7 @@ fn unexpected(what: &str, message: &ToHost) -> AgentError {
         ToHost::Stored(_) => "stored",
         ToHost::Settled(_) => "settled",
         ToHost::Probed(_) => "probed",
+        ToHost::Surveyed(_) => "surveyed",
         ToHost::Found(_) => "found",
         ToHost::File { .. } => "file",
     };

@@ -137,9 +137,10 @@ static CASES: &[Case] = cases! {
     Kernel kernel::hostname, "a fork has the hostname of its thaw";
     Kernel kernel::clock, "a fork tells the host's time";
     Kernel kernel::entropy, "two forks do not repeat each other's random bytes";
-    Nothing freeze::probed, "two forks say that they see the same disk, and are not the same guest";
+    Nothing freeze::probed, "two forks say that they are not the same guest";
+    Nothing freeze::surveyed, "two forks say that they see the same disk";
     Nothing freeze::settled, "a guest that was settled goes on";
-    Kernel freeze::forgotten, "a snapshot holds nothing of what was freed before the freeze";
+    Kernel freeze::forgotten, "a snapshot holds next to nothing of what was freed before the freeze";
     Nothing forks::unchanged, "the snapshot is byte for byte what it was";
 };
 

@@ -26,7 +26,7 @@ pub mod message;
 
 pub use frame::{Decoder, Frame, FrameError, Kind, Lane};
 pub use message::{
-    Command, Digest, Ended, Entry, EntryKind, ExecSpec, Found, Hello, ListSpec, Open, ProbeSpec,
-    Probed, PutSpec, PutSummary, ReadSpec, Settled, Termination, Thaw, ToGuest, ToHost, Usage,
-    User,
+    Command, Digest, Ended, Entry, EntryKind, ExecSpec, Found, Hello, ListSpec, Open, Probed,
+    PutSpec, PutSummary, ReadSpec, Settled, SurveySpec, Surveyed, Termination, Thaw, ToGuest,
+    ToHost, Usage, User,
 };

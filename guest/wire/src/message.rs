@@ -13,6 +13,7 @@
 //! | [`Open::Sync`] | | `Done` |
 //! | [`Open::Settle`] | | `Settled` |
 //! | [`Open::Probe`] | | `Probed` |
+//! | [`Open::Survey`] | | `Surveyed` |
 //! | [`Open::PowerOff`] | | `Done`, then the guest is gone |
 //!
 //! Any of them may be answered by `Failed` with a sentence, and the channel then closes.
@@ -52,8 +53,10 @@ pub enum Open {
     Sync,
     /// Makes a guest ready to be frozen: everything on its disk, and what is free of memory and disk zero.
     Settle,
-    /// Tells what two forks of one snapshot must not share, and what they must.
-    Probe(ProbeSpec),
+    /// Tells what no two guests share, and the time.
+    Probe,
+    /// Tells what a tree looks like.
+    Survey(SurveySpec),
     /// Syncs, unmounts what it can and switches the machine off.
     PowerOff,
     /// One connection to the proxy port, from inside the guest.
@@ -249,7 +252,7 @@ pub struct ReadSpec {
 pub struct Settled {
     /// Bytes of free memory that were made zero.
     pub zeroed_bytes: u64,
-    /// Bytes of free memory that were left as they were.
+    /// Bytes of free memory that may be as they were.
     pub left_bytes: u64,
     /// Bytes of the root filesystem that were given back to the disk as unused.
     pub trimmed_bytes: u64,
@@ -259,9 +262,9 @@ pub struct Settled {
     pub problem: Option<String>,
 }
 
-/// What a [`Open::Probe`] looks at.
+/// What a [`Open::Survey`] looks at.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ProbeSpec {
+pub struct SurveySpec {
     /// Directory, absolute. Everything below it on the same filesystem counts with its name, kind, mode, owner, size and time of
     /// change; a directory without size and time, which a filesystem of another make has its own words for.
     pub tree: String,
@@ -282,8 +285,13 @@ pub struct Probed {
     pub realtime: Duration,
     /// Its hostname.
     pub hostname: String,
-    /// Over what the [`ProbeSpec`] names.
-    pub disk: Digest,
+}
+
+/// What a tree looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Surveyed {
+    /// Over what the [`SurveySpec`] names.
+    pub digest: Digest,
     /// How many entries of the tree are in it.
     pub entries: u64,
 }
@@ -320,6 +328,8 @@ pub enum ToHost {
     Settled(Settled),
     /// What it says of itself.
     Probed(Probed),
+    /// What the tree looks like.
+    Surveyed(Surveyed),
     /// Some of the files found.
     Found(Vec<Found>),
     /// The file that is about to follow as data.

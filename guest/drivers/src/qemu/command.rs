@@ -14,11 +14,16 @@ use super::QemuConfig;
 
 /// Kernel command line. `panic=-1` with a triple-fault reset and `-no-reboot` makes a dying guest end its VMM at once;
 /// mitigations protect a guest's programs from each other, which is not what keeps builds apart here, and cost most under
-/// emulation.
+/// emulation. That the kernel clears what it takes for itself (`init_on_alloc`, Debian's default) stays: without, pages that it uses
+/// only in part keep what a program had in them, and a snapshot with them.
 const KERNEL_ARGUMENTS: &str = "console=ttyS0 quiet panic=-1 reboot=t mitigations=off audit=0 apparmor=0 selinux=0 8250.nr_uarts=1";
 
 /// What QEMU is forbidden: obsolete system calls, gaining privileges, starting processes, changing its own limits.
 const SANDBOX: &str = "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny";
+
+/// All that the emulator knows, but for ERMS: with it the kernel clears and copies pages by `rep stosb` and `rep movsb`, which are
+/// emulated byte by byte. Without, by words: to clear 0.9 GiB takes 2.4 s and not 9.7 s (QEMU 7.2, 2 cores).
+pub(super) const EMULATED_CPU: &str = "max,erms=off";
 
 /// Name of a bake's memory in its slot and in its snapshot.
 pub(super) const MEMORY: &str = "memory";
@@ -96,10 +101,9 @@ impl Prepared {
         let qmp = socket("qmp", sockets.qmp);
         let agent = socket("agent", sockets.agent);
         let console = socket("console", sockets.console);
-        let cpu = if config.accelerator == "tcg" {
-            "max"
-        } else {
-            "host"
+        let cpu = match config.accelerator.as_str() {
+            "tcg" => EMULATED_CPU,
+            _ => "host",
         };
         command
             .env_clear()

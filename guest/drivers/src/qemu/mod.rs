@@ -8,7 +8,7 @@
 //! boot:    kernel + initramfs + disk ─▶ agent answers
 //! derive:  copies of memory and disk, state loaded ─▶ thaw ─▶ agent answers
 //! fork:    sealed memory and baked disk, state loaded ─▶ thaw ─▶ agent answers
-//! freeze:  sync, hang up, stop, migrate (device state only) to a file
+//! freeze:  settle, hang up, stop, migrate (device state only) to a file, holes into the memory where it is zero
 //! ```
 //!
 //! What always holds: everything a QEMU process needs is passed as an open descriptor or lies in its slot; it has no
@@ -27,6 +27,7 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tracing::{info, warn};
 use vm::{
     AgentClient, BakeVm, BootSpec, Driver, Exit, HostProfile, Identity, Machine, Slot,
     SnapshotFiles, Vm, VmError,
@@ -34,7 +35,7 @@ use vm::{
 
 use crate::sealed::SealedMemories;
 use crate::sparse;
-use command::{DISK, Disk, MEMORY, Memory, Start};
+use command::{DISK, Disk, EMULATED_CPU, MEMORY, Memory, Start};
 use process::Process;
 
 /// What an operator says about QEMU.
@@ -260,10 +261,7 @@ impl Vm for QemuVm {
 #[async_trait]
 impl BakeVm for QemuVm {
     async fn snapshot(mut self: Box<Self>, into: &Path) -> Result<SnapshotFiles, VmError> {
-        self.agent
-            .sync()
-            .await
-            .map_err(agent_error("sync the guest"))?;
+        self.settle().await?;
         // The agent meets every fork with a new session: hang up before the freeze.
         self.agent.disconnect().await;
         self.process.save_state(&into.join("state")).await?;
@@ -271,6 +269,7 @@ impl BakeVm for QemuVm {
         for name in [MEMORY, DISK] {
             move_file(&self.slot.path(name), &into.join(name)).await?;
         }
+        dig(&into.join(MEMORY)).await?;
         for name in [MEMORY, "state", DISK] {
             process::make_read_only(&into.join(name))?;
         }
@@ -278,8 +277,45 @@ impl BakeVm for QemuVm {
     }
 }
 
+impl QemuVm {
+    /// Makes the guest ready to be frozen, and logs how ready it is. What is not done makes the snapshot larger and no worse a VM.
+    async fn settle(&self) -> Result<(), VmError> {
+        let settled = self.agent.settle().await;
+        let settled = settled.map_err(agent_error("settle the guest"))?;
+        let (zeroed, left) = (settled.zeroed_bytes >> 20, settled.left_bytes >> 20);
+        let (trimmed, took) = (settled.trimmed_bytes >> 20, settled.took);
+        match settled.problem {
+            None => info!(
+                zeroed_mib = zeroed,
+                left_mib = left,
+                trimmed_mib = trimmed,
+                ?took,
+                "settled"
+            ),
+            Some(problem) => warn!(
+                zeroed_mib = zeroed,
+                trimmed_mib = trimmed,
+                problem,
+                "not settled"
+            ),
+        }
+        Ok(())
+    }
+}
+
 fn agent_error(doing: &'static str) -> impl FnOnce(vm::AgentError) -> VmError {
     move |source| VmError::Agent { doing, source }
+}
+
+/// Makes holes of the zeroes in a file.
+async fn dig(path: &Path) -> Result<(), VmError> {
+    let own = path.to_owned();
+    let dug = tokio::task::spawn_blocking(move || sparse::dig(&own)).await;
+    let bytes = dug
+        .expect("digging reports errors and does not panic")
+        .map_err(VmError::io("make holes in", path))?;
+    info!(dug_mib = bytes >> 20, "memory is sparse");
+    Ok(())
 }
 
 /// Moves a file; between filesystems it is copied, holes and all.
@@ -322,7 +358,7 @@ fn version_in(text: &str) -> Option<Version<'_>> {
 /// the host's processor does.
 fn cpu_model(accelerator: &str, build: &str) -> Result<String, VmError> {
     match accelerator {
-        "tcg" => Ok(format!("max of {build}")),
+        "tcg" => Ok(format!("{EMULATED_CPU} of {build}")),
         _ => {
             let path = Path::new("/proc/cpuinfo");
             let text = std::fs::read_to_string(path).map_err(VmError::io("read", path))?;

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
-use wire::{ProbeSpec, Probed};
+use wire::{Probed, SurveySpec, Surveyed};
 
 use super::Trouble;
 use super::guest::Guest;
@@ -20,8 +20,8 @@ use super::server::Failure;
 /// How late the clock of a guest with that trouble is: an hour.
 const LATE: Duration = Duration::from_hours(1);
 
-/// Answers it.
-pub(super) fn probe(spec: &ProbeSpec, guest: &Guest) -> Result<Probed, Failure> {
+/// What no two guests share, and the time.
+pub(super) fn probe(guest: &Guest) -> Probed {
     let trouble = guest.trouble();
     let mut random = [0; 32];
     let mut uuid = Uuid::nil();
@@ -34,19 +34,25 @@ pub(super) fn probe(spec: &ProbeSpec, guest: &Guest) -> Result<Probed, Failure> 
     if trouble == Some(Trouble::ClockIsLate) {
         realtime -= LATE;
     }
-    let mut disk = Disk::default();
-    if trouble == Some(Trouble::DiskDiffers) {
-        disk.hasher.update(b"another");
-    }
-    disk.add(guest.root(), guest.root())
-        .map_err(Failure::doing(&spec.tree))?;
     let hostname = fs::read_to_string(guest.root().join("etc/hostname")).unwrap_or_default();
-    Ok(Probed {
+    Probed {
         random,
         uuid: uuid.to_string(),
         realtime,
         hostname: hostname.trim().to_owned(),
-        disk: disk.hasher.finalize().into(),
+    }
+}
+
+/// What the disk looks like; the whole of it, whatever is asked for.
+pub(super) fn survey(spec: &SurveySpec, guest: &Guest) -> Result<Surveyed, Failure> {
+    let mut disk = Disk::default();
+    if guest.trouble() == Some(Trouble::DiskDiffers) {
+        disk.hasher.update(b"another");
+    }
+    disk.add(guest.root(), guest.root())
+        .map_err(Failure::doing(&spec.tree))?;
+    Ok(Surveyed {
+        digest: disk.hasher.finalize().into(),
         entries: disk.entries,
     })
 }

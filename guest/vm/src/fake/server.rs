@@ -151,7 +151,8 @@ async fn run(open: Open, mut channel: Channel, session: Session, guest: Arc<Gues
         Open::Sync => Ok(ToHost::Done),
         // It has no memory but files, and none that is free.
         Open::Settle => Ok(ToHost::Settled(Settled::default())),
-        Open::Probe(spec) => probe::probe(&spec, &guest).map(ToHost::Probed),
+        Open::Probe => Ok(ToHost::Probed(probe::probe(&guest))),
+        Open::Survey(spec) => probe::survey(&spec, &guest).map(ToHost::Surveyed),
         Open::PowerOff => {
             powers_off = true;
             Ok(ToHost::Done)
