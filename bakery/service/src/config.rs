@@ -11,6 +11,8 @@
 //! keep = 3                                # snapshots that `bakery gc` leaves of each environment, the newest
 //! gc_grace_s = 86400                      # nothing younger is collected: a bake may be about to use it
 //!
+//! canaries = ["a-secret-of-this-host"]    # 16 bytes or more, that must be in no snapshot; default: none
+//!
 //! [nats]                                  # bus::nats::NatsConfig
 //! [objects]                               # bus::objects::ObjectsConfig
 //!
@@ -57,6 +59,8 @@ use bus::telemetry::Format;
 use schemas::Token;
 use serde::Deserialize;
 use settings::Settings;
+
+use crate::gate::Secret;
 use setup::Registries;
 use source::SourcesConfig;
 use toml::Table;
@@ -96,6 +100,8 @@ pub struct Config {
     pub keep: usize,
     /// The age below which nothing is collected. Default one day: longer than any bake takes.
     pub gc_grace: Duration,
+    /// Values that no snapshot may hold: every bake is searched for them before it is published.
+    pub canaries: Vec<Secret>,
     /// How sources are fetched.
     pub sources: SourcesConfig,
     /// What the names in an environment's `network.registries` mean.

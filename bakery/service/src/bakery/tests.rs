@@ -101,6 +101,14 @@ impl Fixture {
     /// An environment with the input `lock`, from a source that has more than that.
     async fn environment(&self, script: &str) -> Result<Sha256Digest, BakeError> {
         let template = self.template(json!([])).await.unwrap();
+        self.environment_from(template, script).await
+    }
+
+    async fn environment_from(
+        &self,
+        template: Manifest,
+        script: &str,
+    ) -> Result<Sha256Digest, BakeError> {
         let setup = json!([{"name": "deps", "sh": script, "env": {"GREETING": "hello"}}]);
         let definition = json!({
             "name": "widget", "template": "node", "inputs": ["sub/lock"], "setup": setup
@@ -242,11 +250,13 @@ async fn a_step_that_fails_is_named_with_its_output_and_nothing_is_published() {
 #[tokio::test]
 async fn a_guest_that_dies_is_the_jobs_own_and_a_vmm_that_dies_the_hosts() {
     let fixture = Fixture::start().await;
+    let template = fixture.template(json!([])).await.unwrap();
+    let bake = || fixture.environment_from(template.clone(), "echo a; sleep 9");
     fixture.driver.kill_guest_after_first_output();
-    let error = fixture.environment("echo a; sleep 9").await.unwrap_err();
+    let error = bake().await.unwrap_err();
     assert_eq!(error.reason(), "guest_died");
     fixture.driver.kill_vmm_after_first_output();
-    let error = fixture.environment("echo a; sleep 9").await.unwrap_err();
+    let error = bake().await.unwrap_err();
     assert_eq!(error.reason(), "vmm_died");
     assert_eq!(error.fault(), store::Fault::Host);
 }
