@@ -21,10 +21,9 @@
 //!
 //! What a collection that dies leaves is named by nobody, and goes with the next.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use bus::objects::Listed;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use schemas::{Sha256Digest, names};
@@ -32,9 +31,13 @@ use tracing::{info, warn};
 
 use crate::error::StoreError;
 use crate::manifest::Manifest;
-use crate::objects::{self, Kind};
+use crate::objects::Kind;
 use crate::pointers::Pointer;
 use crate::{IN_FLIGHT, Store};
+
+mod sweep;
+
+use sweep::Marked;
 
 /// What the names of the pointers to snapshots begin with.
 const KEYS: &str = "key.";
@@ -87,22 +90,6 @@ impl Snapshot {
         let manifest = self.manifest.as_ref();
         manifest.is_some_and(|manifest| manifest.parts.template_key.is_none())
     }
-}
-
-/// What is not to be swept.
-#[derive(Default)]
-struct Marked {
-    manifests: HashSet<Sha256Digest>,
-    chunks: HashSet<Sha256Digest>,
-    /// Manifests that mark nothing though a pointer leads to them: those that a dry run would retire.
-    passed_over: HashSet<Sha256Digest>,
-}
-
-/// An object that nobody names and that is old.
-struct Candidate {
-    kind: Kind,
-    digest: Sha256Digest,
-    bytes: u64,
 }
 
 impl Store {
@@ -253,102 +240,6 @@ impl Store {
         }
         Ok(removed)
     }
-
-    /// Marks what manifests name that no pointer leads to and that are young: a publication that has not moved its pointer
-    /// yet, or a template that others may still rely on.
-    async fn mark_young(&self, plan: &Collection, marked: &mut Marked) -> Result<(), StoreError> {
-        let mut after = None;
-        loop {
-            let part = objects::list(&self.objects, Kind::Manifest, after.as_deref()).await?;
-            for (digest, listed) in part.objects {
-                if marked.knows(&digest) || objects::age(&listed) >= plan.grace {
-                    continue;
-                }
-                if let Some(manifest) = self.readable_manifest(&digest).await? {
-                    marked.manifest(digest, &manifest);
-                }
-            }
-            after = part.next;
-            if after.is_none() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Marks what has appeared since.
-    async fn mark_again(&self, plan: &Collection, marked: &mut Marked) -> Result<(), StoreError> {
-        for (_, digest) in self.list().await? {
-            if marked.knows(&digest) {
-                continue;
-            }
-            if let Some(manifest) = self.readable_manifest(&digest).await? {
-                marked.manifest(digest, &manifest);
-            }
-        }
-        self.mark_young(plan, marked).await
-    }
-
-    /// Objects of that kind that are not marked and old.
-    async fn candidates(
-        &self,
-        kind: Kind,
-        plan: &Collection,
-        marked: &Marked,
-    ) -> Result<Vec<Candidate>, StoreError> {
-        let (mut candidates, mut after) = (Vec::new(), None);
-        loop {
-            let part = objects::list(&self.objects, kind, after.as_deref()).await?;
-            let old = part.objects.into_iter().filter(|(digest, listed)| {
-                !marked.has(kind, digest) && objects::age(listed) >= plan.grace
-            });
-            candidates.extend(old.map(|(digest, listed)| Candidate {
-                kind,
-                digest,
-                bytes: listed.size,
-            }));
-            after = part.next;
-            if after.is_none() {
-                return Ok(candidates);
-            }
-        }
-    }
-
-    /// Deletes the candidates that are still old, manifests first, so that none is left that names what is gone.
-    async fn sweep(
-        &self,
-        candidates: Vec<Candidate>,
-        plan: &Collection,
-        collected: &mut Collected,
-    ) -> Result<(), StoreError> {
-        let (manifests, chunks): (Vec<_>, Vec<_>) = candidates
-            .into_iter()
-            .partition(|candidate| candidate.kind == Kind::Manifest);
-        for group in [manifests, chunks] {
-            let deletions = group.into_iter().map(|candidate| async move {
-                let went = plan.dry_run || self.delete_old(&candidate, plan.grace).await?;
-                Ok::<_, StoreError>(went.then_some(candidate))
-            });
-            let deletions = stream::iter(deletions.collect::<Vec<_>>());
-            let mut deletions = deletions.buffer_unordered(IN_FLIGHT);
-            while let Some(went) = deletions.try_next().await? {
-                if let Some(candidate) = went {
-                    collected.add(&candidate);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes an object unless it was written again since it was listed.
-    async fn delete_old(&self, candidate: &Candidate, grace: Duration) -> Result<bool, StoreError> {
-        let Candidate { kind, digest, .. } = candidate;
-        let found: Option<Listed> = objects::look(&self.objects, *kind, digest).await?;
-        if found.is_none_or(|found| objects::age(&found) < grace) {
-            return Ok(false);
-        }
-        objects::delete(&self.objects, *kind, digest).await?;
-        Ok(true)
-    }
 }
 
 impl Gone {
@@ -358,43 +249,6 @@ impl Gone {
             key: snapshot.key,
             name: manifest.map_or_else(String::new, |manifest| manifest.name().to_owned()),
             bytes: manifest.map_or(0, Manifest::stored_bytes),
-        }
-    }
-}
-
-impl Collected {
-    fn add(&mut self, candidate: &Candidate) {
-        self.bytes += candidate.bytes;
-        match candidate.kind {
-            Kind::Chunk => self.chunks += 1,
-            Kind::Manifest => {}
-        }
-    }
-}
-
-impl Marked {
-    fn snapshot(&mut self, snapshot: &Snapshot) {
-        self.manifests.insert(snapshot.digest);
-        if let Some(manifest) = &snapshot.manifest {
-            self.manifest(snapshot.digest, manifest);
-        }
-    }
-
-    fn manifest(&mut self, digest: Sha256Digest, manifest: &Manifest) {
-        self.manifests.insert(digest);
-        let chunks = manifest.chunks().map(|(_, chunk)| chunk.sha256);
-        self.chunks.extend(chunks);
-    }
-
-    /// Whether it is decided what that manifest marks.
-    fn knows(&self, digest: &Sha256Digest) -> bool {
-        self.manifests.contains(digest) || self.passed_over.contains(digest)
-    }
-
-    fn has(&self, kind: Kind, digest: &Sha256Digest) -> bool {
-        match kind {
-            Kind::Chunk => self.chunks.contains(digest),
-            Kind::Manifest => self.manifests.contains(digest),
         }
     }
 }

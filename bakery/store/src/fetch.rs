@@ -65,7 +65,7 @@ impl Store {
     ///
     /// What is downloaded is verified before it is visible; what is damaged in the cache is downloaded again. Calls for one
     /// snapshot, of any process that shares the cache, share one download; one that is interrupted is continued by the next.
-    /// Memory: at most two chunks for each of [`IN_FLIGHT`] transfers, whatever the snapshot's size, and its manifest.
+    /// Memory: at most two chunks for each of 16 transfers, whatever the snapshot's size, and its manifest.
     pub async fn fetch(
         &self,
         key: &Sha256Digest,

@@ -32,6 +32,7 @@ mod presence;
 mod progress;
 mod publish;
 mod scan;
+mod spots;
 mod tally;
 mod target;
 mod upload;
@@ -71,8 +72,8 @@ pub struct Store {
     grace: Duration,
 }
 
-/// 16 chunks at a time, up and down together: enough to keep a network with 10 ms of delay busy at 500 MB/s, and 16 MiB of
-/// memory with what they are compressed to.
+/// 16 chunks at a time, up and down together. Measured with 1260 chunks, 660 MB plain and 168 MB compressed, from `SeaweedFS`
+/// on loopback with 2 cores: 1.9 s, where `zstd -d` of the same bytes took 1.8 s, and 95 MiB of memory at most.
 pub(crate) const IN_FLIGHT: usize = 16;
 
 /// 24 h: longer than any bake, so what a bake relies on does not go while it runs.

@@ -4,8 +4,6 @@
 //! each once plain and once compressed.
 
 use std::collections::HashMap;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -25,8 +23,9 @@ use crate::manifest::{Chunk, StoredFile};
 use crate::objects::{self, Kind};
 use crate::presence::Presence;
 use crate::progress::{Direction, Progress};
+use crate::spots::{Source, Spot};
 use crate::tally::Tally;
-use crate::{IN_FLIGHT, Store, chunk, scan};
+use crate::{IN_FLIGHT, Store, chunk, spots};
 
 /// What an upload leaves.
 pub(crate) struct Uploaded {
@@ -39,21 +38,6 @@ pub(crate) struct Uploaded {
     /// Chunks that were there and old, and were sent again so that no collection takes them; with where they come from.
     rescued: Vec<(Spot, Sha256Digest)>,
     sources: Arc<Vec<Source>>,
-}
-
-/// One file that is being uploaded.
-struct Source {
-    name: String,
-    path: PathBuf,
-    file: File,
-    size: u64,
-}
-
-/// A chunk of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Spot {
-    source: usize,
-    index: u32,
 }
 
 /// What the chunks of one upload have in common.
@@ -105,7 +89,7 @@ impl Store {
         trusted: bool,
         progress: &dyn Progress,
     ) -> Result<Uploaded, StoreError> {
-        let opening = spawn_blocking(move || open(files)).await;
+        let opening = spawn_blocking(move || spots::open(files)).await;
         let (sources, spots) =
             opening.expect("opening files neither panics nor is it cancelled")?;
         let upload = Arc::new(Upload {
@@ -224,15 +208,6 @@ impl Uploaded {
     }
 }
 
-impl Source {
-    fn read(&self, index: u32) -> Result<Vec<u8>, StoreError> {
-        let mut plain = vec![0; chunk::length(self.size, index)];
-        let read = self.file.read_exact_at(&mut plain, chunk::offset(index));
-        read.map_err(StoreError::disk(format!("read {}", self.path.display())))?;
-        Ok(plain)
-    }
-}
-
 impl Upload {
     fn length(&self, spot: Spot) -> usize {
         chunk::length(self.sources[spot.source].size, spot.index)
@@ -323,24 +298,4 @@ impl Upload {
             Some(_) | None => How::Sent,
         }
     }
-}
-
-/// Opens the files and finds the chunks that may hold something, in order.
-fn open(files: Vec<(String, PathBuf)>) -> Result<(Vec<Source>, Vec<Spot>), StoreError> {
-    let (mut sources, mut spots) = (Vec::new(), Vec::new());
-    for (name, path) in files {
-        let doing = || StoreError::disk(format!("read {}", path.display()));
-        let file = File::open(&path).map_err(doing())?;
-        let size = file.metadata().map_err(doing())?.len();
-        let source = sources.len();
-        let occupied = scan::occupied(&file, size).map_err(doing())?.into_iter();
-        spots.extend(occupied.map(|index| Spot { source, index }));
-        sources.push(Source {
-            name,
-            path,
-            file,
-            size,
-        });
-    }
-    Ok((sources, spots))
 }
