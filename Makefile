@@ -32,7 +32,7 @@ down: ## Stop what `make up` started.
 test: packages ## Run every test and check there is; the last line counts them.
 	@tests/run-all
 
-bench: packages build ## Measure forks on this machine; writes target/bench.json.
+bench: packages build ## Measure forks, bakes and the store on this machine; writes target/bench.json.
 	@$(DEV) bench
 
 build: agent ## Build all programs for use.

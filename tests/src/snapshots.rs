@@ -1,6 +1,6 @@
 //! Snapshots as they lie in the servers, read without any code of the store's: pointers, manifests, chunks.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
@@ -70,13 +70,20 @@ impl Snapshots {
 
     /// The names of the chunks of a key.
     pub async fn chunks(&self, key: &str) -> Result<BTreeSet<String>> {
+        Ok(self.chunk_sizes(key).await?.into_keys().collect())
+    }
+
+    /// The chunks of a key, each once, with the bytes that it takes in the bucket.
+    pub async fn chunk_sizes(&self, key: &str) -> Result<BTreeMap<String, u64>> {
         let manifest = self.manifest(key).await?;
         let files = manifest["files"].as_array().context("files")?;
         let chunks = files.iter().filter_map(|file| file["chunks"].as_array());
-        let digests = chunks.flatten().map(|chunk| chunk["sha256"].as_str());
-        digests
-            .map(|digest| Ok(named("chunk", digest.context("a chunk has a digest")?)))
-            .collect()
+        let sizes = chunks.flatten().map(|chunk| {
+            let digest = chunk["sha256"].as_str().context("a chunk has a digest")?;
+            let size = chunk["stored_bytes"].as_u64();
+            Ok((named("chunk", digest), size.context("a chunk has a size")?))
+        });
+        sizes.collect()
     }
 
     /// The chunks of a published key that are not there.
@@ -117,7 +124,8 @@ impl Snapshots {
         }
     }
 
-    async fn all_chunks(&self) -> Result<BTreeSet<String>> {
+    /// The names of all chunks of all snapshots.
+    pub async fn all_chunks(&self) -> Result<BTreeSet<String>> {
         let listing = self.s3.list_objects_v2().bucket(BUCKET).prefix("chunk/");
         let mut pages = listing.into_paginator().send();
         let mut found = BTreeSet::new();

@@ -5,11 +5,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 use drivers::{Qemu, QemuConfig, initramfs, sparse};
-use vm::{BootSpec, Driver, ExecEvent, Identity, Machine, Slot, SnapshotFiles, Vm};
+use vm::{BakeVm, BootSpec, Driver, ExecEvent, Identity, Machine, Slot, SnapshotFiles, Vm};
 use wire::{Command, ExecSpec, Lane, User};
 
 /// 10 s between the request to switch off and the kill.
 const STOP_GRACE: Duration = Duration::from_secs(10);
+
+/// What is installed in a measured bake: files by the hundred, and a look at each.
+const SETUP: [&str; 2] = [
+    "mkdir installed && cp -R /usr/share/perl* /usr/lib/x86_64-linux-gnu/perl-base installed/",
+    "find installed -type f -exec sha256sum {} + | sort > lock",
+];
 
 /// What is measured, and where.
 pub(super) struct Bench {
@@ -70,9 +76,37 @@ impl Bench {
         Ok(measured)
     }
 
+    /// Bakes of the same steps, from a snapshot and from power on, in turns, `runs` times each. The snapshot's are first.
+    pub(super) async fn bakes(&self, runs: usize) -> Result<[Vec<Duration>; 2]> {
+        let template = self.snapshot().await?;
+        let mut measured = [Vec::new(), Vec::new()];
+        for _ in 0..runs {
+            let start = Instant::now();
+            let identity = Identity::fresh("sourdough");
+            let slot = self.slot()?;
+            let vm = self.qemu.derive(&template, slot, &identity).await;
+            measured[0].push(self.baked(vm.context("derive")?, start).await?);
+            let start = Instant::now();
+            let vm = self.qemu.boot(self.boot_spec()?, self.slot()?).await;
+            measured[1].push(self.baked(vm.context("boot")?, start).await?);
+        }
+        Ok(measured)
+    }
+
+    /// Sets a guest up and freezes it; says what all of it took.
+    async fn baked(&self, vm: Box<dyn BakeVm>, start: Instant) -> Result<Duration> {
+        for script in SETUP {
+            setup_step(&*vm, script).await?;
+        }
+        let into = tempfile::tempdir_in(self.scratch.path()).context("make a directory")?;
+        vm.snapshot(into.path()).await.context("freeze")?;
+        Ok(start.elapsed())
+    }
+
     async fn snapshot(&self) -> Result<SnapshotFiles> {
-        let into = self.scratch.path().join("snapshot");
-        std::fs::create_dir(&into).context("make a directory for the snapshot")?;
+        let into = tempfile::tempdir_in(self.scratch.path());
+        // It goes with the rest.
+        let into = into.context("make a directory for the snapshot")?.keep();
         let vm = self
             .qemu
             .boot(self.boot_spec()?, self.slot()?)
@@ -98,17 +132,25 @@ impl Bench {
     }
 }
 
+/// Runs a script that must succeed, as a setup step runs.
+async fn setup_step(vm: &(impl Vm + ?Sized), script: &str) -> Result<()> {
+    let command = Command::Argv(["/bin/sh", "-ec", script].map(str::to_owned).into());
+    let mut step = vm.agent().exec(&spec(command)).context("run a setup")?;
+    loop {
+        match step.next().await.context("run a setup")? {
+            ExecEvent::Output(Lane::Out, _) => {}
+            ExecEvent::Output(Lane::Err, bytes) => {
+                bail!("setup: {}", String::from_utf8_lossy(&bytes))
+            }
+            ExecEvent::Ended(_) => return Ok(()),
+        }
+    }
+}
+
 /// Runs `echo` as a step runs, and says when its first byte was there.
 async fn first_byte(vm: &(impl Vm + ?Sized), start: Instant) -> Result<Duration> {
-    let spec = ExecSpec {
-        command: Command::Argv(vec!["echo".to_owned(), "hello".to_owned()]),
-        env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
-        cwd: "/".to_owned(),
-        user: User::BUILD,
-        timeout: Duration::from_mins(1),
-        kill_grace: Duration::from_secs(1),
-    };
-    let mut echo = vm.agent().exec(&spec).context("run echo")?;
+    let command = Command::Argv(vec!["echo".to_owned(), "hello".to_owned()]);
+    let mut echo = vm.agent().exec(&spec(command)).context("run echo")?;
     let mut first = None;
     loop {
         match echo.next().await.context("run echo")? {
@@ -118,5 +160,16 @@ async fn first_byte(vm: &(impl Vm + ?Sized), start: Instant) -> Result<Duration>
             }
             ExecEvent::Ended(_) => return first.context("echo wrote nothing"),
         }
+    }
+}
+
+fn spec(command: Command) -> ExecSpec {
+    ExecSpec {
+        command,
+        env: vec![("PATH".to_owned(), "/usr/local/bin:/usr/bin:/bin".to_owned())],
+        cwd: "/tmp".to_owned(),
+        user: User::BUILD,
+        timeout: Duration::from_mins(5),
+        kill_grace: Duration::from_secs(1),
     }
 }

@@ -30,6 +30,25 @@ impl Figures {
         }
     }
 
+    /// Adds a quotient, to three digits after the point.
+    pub(super) fn ratio(&mut self, name: &str, value: f64) {
+        self.0
+            .insert(name.to_owned(), (value * 1000.0).round() / 1000.0);
+    }
+
+    /// Adds a whole number.
+    pub(super) fn count(&mut self, name: &str, value: u64) {
+        let value = u32::try_from(value).unwrap_or(u32::MAX);
+        self.0.insert(name.to_owned(), value.into());
+    }
+
+    /// Adds the quotient of two medians.
+    pub(super) fn quotient(&mut self, name: &str, over: &[Duration], under: &[Duration]) {
+        if let (Some(over), Some(under)) = (nearest_rank(over, 50), nearest_rank(under, 50)) {
+            self.ratio(name, over.as_secs_f64() / under.as_secs_f64());
+        }
+    }
+
     /// Writes `{"machine": …, "commit": …, "figures": …}`.
     pub(super) fn write(&self, path: &Path) -> Result<String> {
         let report = json!({

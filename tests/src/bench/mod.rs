@@ -1,4 +1,4 @@
-//! `make bench`: what a fork costs on this machine, in `target/bench.json`.
+//! `make bench`: what forks, bakes and snapshots cost on this machine, in `target/bench.json`.
 //!
 //! | figure | from | to |
 //! | --- | --- | --- |
@@ -8,15 +8,28 @@
 //! | `fork.driver_ms_*` | the call of the driver | first byte of the same `echo`; no queue, no source, no worker |
 //! | `fork.cold_boot_ms_*` | the call of the driver | first byte of the same `echo`, from power on |
 //!
+//! | `store.dedup_ratio` | | bytes uploaded for `widget` with a second lockfile, over the stored size of all its chunks |
+//! | `store.fetch_ms_*` | the call of the store, its cache empty | the whole snapshot of `widget` on disk and verified |
+//! | `store.zstd_ms_*` | `zstd -d` of the same files packed as one | it has ended |
+//! | `store.fetch_vs_zstd` | | the quotient of the two medians, of 3 |
+//! | `store.peak_memory_mib` | | the highest `VmHWM` of the processes that fetched |
+//! | `bake.rebake_ms_*` | the driver derives from a snapshot | the same setup has run, and the guest is frozen again |
+//! | `bake.from_cold_ms_*` | the driver boots | the same |
+//! | `bake.rebake_over_template` | | the quotient of the two medians, of 5 |
+//!
 //! Jobs run one after the other in environment `plain` on template `debian` (`tests/definitions`), whose snapshot is in the worker's
 //! cache: the first job, which waits for it, is not counted. The worker reads both ends of a job's figure from one clock. The driver's
 //! figures boot a root with the same packages and the same size of machine. 30 runs each, 10 for the cold boot; p99 of 30 is the
 //! slowest.
 
 mod driver;
+mod fetch;
 mod figures;
 mod jobs;
 mod machine;
+mod store;
+
+pub use fetch::run as fetch;
 
 use std::process::ExitCode;
 
@@ -41,18 +54,25 @@ const RUNS: usize = 30;
 /// A cold boot takes seconds, and varies less.
 const COLD_RUNS: usize = 10;
 
+/// Of each kind of bake, which takes seconds.
+const BAKE_RUNS: usize = 5;
+
 /// Measures, and writes the file.
 pub async fn run(state: &State) -> Result<ExitCode> {
     let mut progress = Progress::start();
     let mut figures = Figures::default();
-    let definitions = repository().join("tests/definitions");
     let options = StackOptions {
         directory: state.path().join("bench"),
         lifetime: Lifetime::Owner,
         slots: 1,
-        definitions: ["template-debian.json", "environment-plain.json"]
-            .map(|name| definitions.join(name))
-            .into(),
+        definitions: [
+            "tests/definitions/template-debian.json",
+            "tests/definitions/environment-plain.json",
+            "deploy/demo/template-node.json",
+            "deploy/demo/environment-widget.json",
+        ]
+        .map(|name| repository().join(name))
+        .into(),
         registries: Reachable::Npm,
         ca_bundle: CA_BUNDLE.into(),
     };
@@ -69,6 +89,10 @@ pub async fn run(state: &State) -> Result<ExitCode> {
         .phase("jobs are measured", jobs::measure(&queue, "plain", RUNS))
         .await?;
     add_jobs(&mut figures, &jobs);
+    let measuring = store::measure(&stack, &queue, &options.directory, &mut figures);
+    progress
+        .phase("the store is measured", Box::pin(measuring))
+        .await?;
     stack.stop().await?;
 
     let parts = guest::parts(state, &Programs::find()?)?;
@@ -83,6 +107,12 @@ pub async fn run(state: &State) -> Result<ExitCode> {
         .phase("cold boots are measured", bench.cold_boots(COLD_RUNS))
         .await?;
     figures.median("fork.cold_boot", &boots);
+    let [derived, booted] = progress
+        .phase("bakes are measured", bench.bakes(BAKE_RUNS))
+        .await?;
+    figures.median("bake.rebake", &derived);
+    figures.median("bake.from_cold", &booted);
+    figures.quotient("bake.rebake_over_template", &derived, &booted);
 
     let programs = std::env::current_exe().context("find the path of this program")?;
     let target = programs

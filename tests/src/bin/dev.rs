@@ -1,5 +1,6 @@
 //! `dev demo | up | down | bench | with COMMAND`: what the Makefile's targets do.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
@@ -8,6 +9,7 @@ use e2e::launch::Lifetime;
 use e2e::state::State;
 use e2e::{bench, demo, interrupt, up, with};
 use nix::unistd::Uid;
+use schemas::Sha256Digest;
 use tracing_subscriber::EnvFilter;
 
 /// A stack on this machine.
@@ -26,8 +28,16 @@ enum Command {
     Up,
     /// Stop what `up` started.
     Down,
-    /// Measure forks; write target/bench.json.
+    /// Measure forks, bakes and the store; write target/bench.json.
     Bench,
+    /// Fetch a snapshot into an empty cache; print what that took. A part of `bench`.
+    #[command(hide = true)]
+    Fetch {
+        /// Its key.
+        key: Sha256Digest,
+        /// The cache.
+        cache: PathBuf,
+    },
     /// Run a command with what tests cannot start themselves.
     With {
         /// The command and its arguments.
@@ -44,7 +54,7 @@ impl Command {
     fn bakes(&self) -> bool {
         match self {
             Self::Demo | Self::Up | Self::Bench => true,
-            Self::Down | Self::With { .. } => false,
+            Self::Down | Self::Fetch { .. } | Self::With { .. } => false,
         }
     }
 }
@@ -79,6 +89,7 @@ async fn run(command: &Command) -> Result<ExitCode> {
         Command::Up => up::up(demo::stack(&state, Lifetime::Detached), &state).await,
         Command::Down => up::down(&demo::stack(&state, Lifetime::Detached)).await,
         Command::Bench => bench::run(&state).await,
+        Command::Fetch { key, cache } => bench::fetch(key, cache).await,
         Command::With { command } => with::run(&state, command).await,
     }
 }
