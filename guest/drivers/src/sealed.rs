@@ -50,6 +50,14 @@ struct Recent {
     order: Vec<PathBuf>,
 }
 
+impl Recent {
+    /// A bake is forked where it lies until it is published, and never there again.
+    fn forget_what_is_gone(&mut self) {
+        self.order.retain(|path| path.exists());
+        self.by_path.retain(|path, _| self.order.contains(path));
+    }
+}
+
 impl SealedMemories {
     /// The sealed memory of the snapshot file at `path`; copied the first time, once however many ask.
     pub async fn get(&self, path: &Path) -> io::Result<Arc<OwnedFd>> {
@@ -64,6 +72,7 @@ impl SealedMemories {
 
     fn cell(&self, path: &Path) -> Arc<tokio::sync::OnceCell<Arc<OwnedFd>>> {
         let mut recent = self.memories.lock().expect("no holder panics");
+        recent.forget_what_is_gone();
         recent.order.retain(|known| known != path);
         recent.order.push(path.to_owned());
         if recent.order.len() > KEPT {
