@@ -26,13 +26,25 @@ pub(super) struct Failed {
     pub(super) error: BakeError,
 }
 
+impl Failed {
+    /// One whose key was not found out. Of a request for another key that one is known: whoever waits for it must look again.
+    fn before_the_key(error: BakeError) -> Self {
+        let key = if let BakeError::Key { wanted, .. } = &error {
+            Some(*wanted)
+        } else {
+            None
+        };
+        Self { key, error }
+    }
+}
+
 impl Server {
     /// Sees to it that what is asked for can be forked.
     pub(super) async fn bake(&self, order: &Order, events: &Events) -> Result<Baked, Failed> {
         let asked_at = Timestamp::now();
         let gathering = self.bakery.gather(order, &self.definitions, events);
         let ingredients = Box::pin(gathering).await;
-        let ingredients = ingredients.map_err(|error| Failed { key: None, error })?;
+        let ingredients = ingredients.map_err(Failed::before_the_key)?;
         let key = ingredients.key();
         let baked = self.bake_key(order, &ingredients, asked_at, events).await;
         let baked = baked.map_err(|error| Failed {
