@@ -33,7 +33,7 @@ const ARGUMENT: &str = "take-free-memory";
 /// This program, wherever its file is by now.
 const MYSELF: &str = "/proc/self/exe";
 
-/// 2 min for the child: fifty times what 1 GiB takes under emulation (2.4 s, and 0.6 s where the host has given the memory before).
+/// 2 min for the child: more than ten times what 1 GiB takes under emulation (2.6 s; 10 s on a busy machine).
 const LIMIT: Duration = Duration::from_mins(2);
 
 /// `FITRIM` of linux/fs.h: `_IOWR('X', 121, struct fstrim_range)`.
