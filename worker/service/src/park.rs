@@ -12,6 +12,8 @@
 //! What always holds: the watch begins before the bake is requested, and gives what stood there before it began, so no end
 //! of a bake is missed; a server that is away costs time and nothing else.
 
+mod wanted;
+
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
@@ -21,13 +23,13 @@ use bus::follow::{Followed, follow};
 use bus::retry::{Failure, Policy, with};
 use futures_util::StreamExt;
 use jiff::Timestamp;
+use schemas::Token;
 use schemas::bake::{BakeEvent, BakeEventKind, BakeFailure, BakeRequest, BakeRequestSchema};
 use schemas::event::EventKind;
 use schemas::names::{self, BakeSubject, stream};
 use schemas::reason::Reason;
 use schemas::result::LogRef;
 use schemas::source::{ArchiveSource, Source};
-use schemas::{HostClass, Sha256Digest, Token, Trust, canonical};
 use store::NoProgress;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
@@ -262,92 +264,6 @@ impl Parked<'_> {
                 verdict::of_failed_bake(&self.missing.environment.name, &bake),
                 bake.log,
             ),
-        }
-    }
-}
-
-impl Missing {
-    /// In messages.
-    pub fn in_words(&self) -> String {
-        let name = &self.environment.name;
-        match &self.wanted {
-            Wanted::Key(key) => format!("environment {name} (key sha256:{key})"),
-            Wanted::Template { name: template, .. } => {
-                format!("template {template} of environment {name}")
-            }
-        }
-    }
-
-    /// The keys in the bucket whose values end the wait.
-    fn watched(&self, class: &HostClass) -> Vec<String> {
-        match &self.wanted {
-            Wanted::Key(key) => vec![names::snapshot_pointer(key), names::bake_failure(key)],
-            Wanted::Template { name, gone } => [names::template_pointer(class, name)]
-                .into_iter()
-                .chain(gone.as_ref().map(names::snapshot_pointer))
-                .collect(),
-        }
-    }
-
-    /// Whether a watched value, other than a failure, ends the wait. That the template's pointer still leads to what is gone
-    /// does not.
-    fn is_ended_by(&self, operation: Operation, value: &[u8]) -> bool {
-        let still = match &self.wanted {
-            Wanted::Key(_) | Wanted::Template { gone: None, .. } => false,
-            Wanted::Template {
-                gone: Some(gone), ..
-            } => value == gone.to_string().as_bytes(),
-        };
-        match operation {
-            Operation::Put => !still,
-            Operation::Delete | Operation::Purge => false,
-        }
-    }
-
-    /// Whether an event is of the bake that is waited for: by the request, or, where another job's request was first, by the key.
-    fn is_about(&self, event: &BakeEvent, request_id: &Token) -> bool {
-        event.request_id == *request_id || (event.key.is_some() && event.key == self.wanted.key())
-    }
-
-    /// An id for the request. Where a key leads to the end of its bake, a new one; else that of every job that asks for the same,
-    /// since only the events tell how that ended, and only one of the requests is taken.
-    fn request_id(&self, class: &HostClass, trust: Trust, source: &ArchiveSource) -> Token {
-        let id = match &self.wanted {
-            Wanted::Key(key) => {
-                let key = key.to_string();
-                format!("bake-{}-{}", &key[..16], Uuid::now_v7().simple())
-            }
-            Wanted::Template { .. } => {
-                let asked = canonical::digest(&(class, trust, &self.environment, source));
-                let asked = asked
-                    .expect("definitions and addresses are JSON")
-                    .to_string();
-                format!("bake-{}", &asked[..32])
-            }
-        };
-        Token::parse(id).expect("a word, a key's digits and a UUID make a token")
-    }
-}
-
-impl Wanted {
-    /// The key, where it is known.
-    fn key(&self) -> Option<Sha256Digest> {
-        match self {
-            Self::Key(key) => Some(*key),
-            Self::Template { .. } => None,
-        }
-    }
-
-    /// What the stream takes one request of. The key is of one class, tenant and trust; without one, the subject and what is
-    /// asked for stand for it.
-    fn message_id(&self, subject: &BakeSubject, request: &BakeRequest) -> String {
-        match self {
-            Self::Key(key) => format!("bake-{key}"),
-            Self::Template { name, .. } => {
-                let asked = canonical::digest(&(subject.to_string(), request));
-                let asked = asked.expect("a request is JSON");
-                format!("bake-template-{}-{name}-{asked}", subject.class)
-            }
         }
     }
 }

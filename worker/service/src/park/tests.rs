@@ -1,6 +1,6 @@
 //! Which words end a wait, and which requests are one.
 
-use schemas::ObjectUri;
+use schemas::{HostClass, ObjectUri, Sha256Digest, Trust};
 
 use super::*;
 

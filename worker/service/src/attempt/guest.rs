@@ -1,0 +1,160 @@
+//! While there is a VM: fork, setup, source, steps, artifacts.
+//!
+//! What always holds: a VM whose guest is gone is ended at once, for how it ended says whose fault that was.
+
+use jiff::Timestamp;
+use schemas::event::EventKind;
+use schemas::reason::Reason;
+use schemas::result::{Egress, Start};
+
+use super::Attempt;
+use crate::artifacts::{self, CollectError};
+use crate::build::{Build, PutError};
+use crate::lifecycle::Event;
+use crate::log::JobLog;
+use crate::report::Subject;
+use crate::steps::{self, StepLost};
+use crate::verdict::Verdict;
+
+impl Attempt {
+    pub(super) async fn fork(&mut self) -> Result<(), Verdict> {
+        let resolved = self
+            .resolved
+            .as_ref()
+            .expect("a job is resolved before it is forked");
+        let Subject {
+            tenant,
+            job_id,
+            attempt,
+            ..
+        } = &self.subject;
+        let cap = self.services.config.log_max_bytes;
+        let scratch = self
+            .scratch
+            .as_ref()
+            .expect("the source was fetched into a directory");
+        let log = JobLog::start(
+            &self.services.jetstream,
+            tenant,
+            job_id,
+            *attempt,
+            cap,
+            scratch.path(),
+        );
+        let log = log.map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
+        let log = self.log.insert(log);
+        let build = Build::fork(&self.services, resolved).await?;
+        let build = self.build.insert(build);
+        self.gathered.timing.vm_ready_at = Some(Timestamp::now());
+        self.events.say(EventKind::Forked, None, None).await;
+        let set_up = match resolved.start {
+            Start::Fork => Ok(()),
+            Start::Cold => {
+                let set_up = build.set_up(&self.services, resolved, tenant, log).await;
+                set_up.map(|counters| self.gathered.egress = in_messages(counters))
+            }
+        };
+        let put = match set_up {
+            Ok(()) => build.put_source(resolved).await,
+            Err(error) => Err(error),
+        };
+        match put {
+            Ok(()) => Ok(()),
+            Err(PutError::Verdict(verdict)) => Err(verdict),
+            Err(PutError::Guest(why)) => Err(self.lost_verdict(&why).await),
+        }
+    }
+
+    pub(super) async fn run_step(&mut self) -> Event {
+        let resolved = self
+            .resolved
+            .as_ref()
+            .expect("a job is resolved before its steps run");
+        let build = self
+            .build
+            .as_mut()
+            .expect("a job is forked before its steps run");
+        let log = self.log.as_mut().expect("a log is started with the fork");
+        let job = self
+            .job
+            .as_ref()
+            .expect("a message without a job runs no steps");
+        let step = &job.steps[build.next_step];
+        build.next_step += 1;
+        let last = build.next_step == job.steps.len();
+        self.events
+            .say(EventKind::StepStarted, Some(&step.name), None)
+            .await;
+        self.gathered
+            .timing
+            .steps_started_at
+            .get_or_insert_with(Timestamp::now);
+        let limits = build.limits(&job.timeouts);
+        let env = [&resolved.environment.env, &job.env];
+        let ran = steps::run(build.agent(), step, env, resolved.epoch, limits, log).await;
+        self.gathered.timing.steps_finished_at = Some(Timestamp::now());
+        let end = match ran {
+            Ok(end) => end,
+            Err(StepLost::Guest(why)) => return self.lose_guest(&why).await,
+            Err(StepLost::Log(error)) => {
+                return Event::Ended(Verdict::host(Reason::HostFailed, &error));
+            }
+        };
+        self.gathered.add_usage(&end.usage);
+        self.gathered.steps.push(end.result);
+        let message = end.verdict.as_ref().map(|verdict| verdict.message.clone());
+        self.events
+            .say(EventKind::StepFinished, Some(&step.name), message)
+            .await;
+        match end.verdict {
+            Some(verdict) => Event::Ended(verdict),
+            None if last => Event::LastDone,
+            None => Event::Done,
+        }
+    }
+
+    pub(super) async fn collect(&mut self, verdict: &Verdict) -> Event {
+        let Some(build) = &self.build else {
+            return Event::Done;
+        };
+        let succeeded = *verdict == Verdict::success();
+        let job = self
+            .job
+            .as_ref()
+            .expect("a message without a job has no artifacts");
+        let collected = artifacts::collect(
+            build.agent(),
+            &self.services.objects,
+            &self.subject.tenant,
+            &job.artifacts,
+            succeeded,
+            &mut self.gathered.artifacts,
+        );
+        match collected.await {
+            Ok(()) => Event::Done,
+            Err(CollectError::Verdict(verdict)) => Event::Ended(verdict),
+            Err(CollectError::Guest(why)) => self.lose_guest(&why).await,
+        }
+    }
+
+    async fn lose_guest(&mut self, why: &str) -> Event {
+        Event::GuestLost(self.lost_verdict(why).await)
+    }
+
+    /// Ends the VM of a guest that is gone, and says whose fault that was.
+    async fn lost_verdict(&mut self, why: &str) -> Verdict {
+        match self.build.take() {
+            Some(build) => build.lost(why).await,
+            None => Verdict::new(Reason::GuestDied, why),
+        }
+    }
+}
+
+/// What the proxy counted, in the words of messages.
+fn in_messages(counters: egress::Counters) -> Egress {
+    Egress {
+        allowed: counters.allowed,
+        denied: counters.denied,
+        denied_hosts: counters.denied_hosts.into_iter().collect(),
+    }
+}

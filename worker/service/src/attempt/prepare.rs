@@ -1,0 +1,185 @@
+//! Before there is a VM: everything is looked for, the attempt is recorded, or the job is parked.
+//!
+//! What always holds: no attempt is recorded for a job that is parked; one is for every other end of the search, the host's trouble
+//! included.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use schemas::digest::PrefixedDigest;
+use schemas::event::EventKind;
+use schemas::reason::Reason;
+use schemas::result::{EnvironmentUsed, SourceUsed};
+use schemas::source::Source;
+use source::Archive;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::Attempt;
+use crate::lifecycle::Event;
+use crate::park::{Parked, Waited};
+use crate::record::{JobRecord, RecordError};
+use crate::report::Subject;
+use crate::resolve::{self, Domain, Missing, Resolution, Resolved};
+use crate::verdict::Verdict;
+
+impl Attempt {
+    /// Looks for everything, and records the attempt unless the job is to be parked: a host's trouble counts as well.
+    pub(super) async fn resolve(&mut self) -> Event {
+        let found = match self.look().await {
+            Ok(Resolution::Missing(missing)) => {
+                self.missing = Some(missing);
+                return Event::Missing;
+            }
+            Ok(Resolution::Ready(resolved)) => Ok(resolved),
+            Err(verdict) => Err(verdict),
+        };
+        if let Err(error) = self.begin().await {
+            warn!(job = %self.subject.job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
+            return match error {
+                RecordError::Raced => Event::Raced,
+                RecordError::Conflict | RecordError::Bucket(_) => Event::NoRecord,
+            };
+        }
+        match found {
+            Ok(resolved) => {
+                self.gathered.environment = Some(self.environment_used(&resolved));
+                self.resolved = Some(resolved);
+                Event::Done
+            }
+            Err(verdict) => Event::Ended(verdict),
+        }
+    }
+
+    async fn look(&mut self) -> Result<Resolution, Verdict> {
+        let (tenant, trust) = (self.subject.tenant.clone(), self.subject.trust);
+        let job = self.job();
+        let on_missing = job.on_missing;
+        let environment = resolve::environment(&self.services, &tenant, &job.environment).await?;
+        let archive = self.fetch_source().await?;
+        let domain = Domain {
+            tenant: &tenant,
+            trust,
+        };
+        resolve::snapshot(&self.services, domain, environment, archive, on_missing).await
+    }
+
+    /// The source, from wherever it lies; the second time, from S3.
+    async fn fetch_source(&mut self) -> Result<Archive, Verdict> {
+        let scratch = match self.scratch.take() {
+            Some(scratch) => scratch,
+            None => Self::scratch(&self.services)
+                .map_err(|error| Verdict::host(Reason::HostFailed, &error))?,
+        };
+        let scratch = self.scratch.insert(scratch);
+        let job = self
+            .job
+            .as_ref()
+            .expect("a message without a job has its verdict from the claim");
+        let again = self.stored.clone().map(Source::Archive);
+        let source = again.as_ref().unwrap_or(&job.source);
+        let Subject { tenant, trust, .. } = &self.subject;
+        let sources = &self.services.sources;
+        let fetched = sources.fetch(tenant, *trust, source, scratch.path()).await;
+        let fetched = fetched.map_err(|error| Verdict::from(&error))?;
+        if self.stored.is_none() {
+            let digest = fetched.digest;
+            self.gathered.source = Some(SourceUsed { digest });
+            self.gathered.timing.source_ready_at = Some(Timestamp::now());
+            self.events.say(EventKind::SourceReady, None, None).await;
+            self.stored = Some(fetched.stored);
+        }
+        Ok(fetched.archive)
+    }
+
+    async fn begin(&mut self) -> Result<(), RecordError> {
+        let record = self
+            .record
+            .as_mut()
+            .expect("a message without a job begins nothing");
+        record.begin(&self.services.config.name).await?;
+        let Subject {
+            tenant,
+            job_id,
+            attempt,
+            ..
+        } = &self.subject;
+        info!(job = %job_id, %tenant, attempt, "attempt begins");
+        Ok(())
+    }
+
+    fn environment_used(&self, resolved: &Resolved) -> EnvironmentUsed {
+        let profile = self.services.driver.profile();
+        EnvironmentUsed {
+            name: resolved.environment.name.clone(),
+            template: resolved.environment.template.clone(),
+            key: PrefixedDigest(resolved.key),
+            snapshot: resolved.snapshot.digest.into(),
+            start: resolved.start,
+            driver: profile.driver.clone(),
+            accelerator: profile.accelerator.clone(),
+        }
+    }
+
+    /// Waits for the bake without a slot and without scratch files, then takes a slot if there is one.
+    pub(super) async fn park(&mut self) -> Event {
+        let Some(place) = self.services.presence.park() else {
+            return Event::NoPlace;
+        };
+        drop((self.slot.take(), self.scratch.take()));
+        let missing = self.missing.take();
+        let missing = missing.expect("only a job that misses something is parked");
+        let what = missing.in_words();
+        info!(job = %self.subject.job_id, what, "parked");
+        let waits = format!("waits for the bake of {what}");
+        self.events.say(EventKind::Parked, None, Some(waits)).await;
+        let waited = self.wait(&missing).await;
+        drop(place);
+        match waited {
+            Waited::LookAgain => match self.services.presence.try_permit() {
+                Some(permit) => {
+                    self.slot = Some(self.services.presence.fill(permit));
+                    Event::Done
+                }
+                None => Event::NoSlot,
+            },
+            Waited::Failed(verdict, log) => {
+                self.gathered.log = log;
+                Event::Ended(verdict)
+            }
+        }
+    }
+
+    async fn wait(&self, missing: &Missing) -> Waited {
+        let parked = Parked {
+            services: &self.services,
+            domain: Domain {
+                tenant: &self.subject.tenant,
+                trust: self.subject.trust,
+            },
+            missing,
+            inline: self.job().environment.inline().is_some(),
+            source: self
+                .stored
+                .as_ref()
+                .expect("the source is fetched before a snapshot is missed"),
+            events: &self.events,
+            until: Instant::now() + self.patience(),
+        };
+        parked.wait().await
+    }
+
+    /// How much longer the job may wait. One that a host failed has been taken out of the queue in time, and waits anew.
+    fn patience(&self) -> Duration {
+        let limit = self.job().timeouts.queue();
+        let failed_before = self.record.as_ref().map_or(0, JobRecord::attempts) > 0;
+        let since = self.gathered.timing.queued_at.filter(|_| !failed_before);
+        let waited = since.map_or(Duration::ZERO, waited_since);
+        limit.saturating_sub(waited)
+    }
+}
+
+/// Since then. A clock of this host that is behind the server's makes nothing old.
+pub(crate) fn waited_since(queued_at: Timestamp) -> Duration {
+    Duration::try_from(Timestamp::now().duration_since(queued_at)).unwrap_or_default()
+}
