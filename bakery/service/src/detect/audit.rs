@@ -4,15 +4,23 @@ use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use egress::{Endpoint, Log, Policy, Proxy, SystemResolver};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
+use tokio::time::timeout;
+
+/// 10 s for servers to close what a client has left.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 
 /// A listening proxy. It ends when this is dropped.
 pub(super) struct Audit {
     address: SocketAddr,
     seen: Arc<Mutex<BTreeSet<Endpoint>>>,
+    /// Connections that have not ended.
+    open: watch::Sender<usize>,
     listening: AbortHandle,
 }
 
@@ -31,10 +39,12 @@ impl Audit {
         });
         let proxy = Proxy::new(Policy::audit(everywhere.to_vec()), SystemResolver, log);
         let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let open = watch::Sender::new(0);
         Ok(Self {
             address: listener.local_addr()?,
             seen,
-            listening: tokio::spawn(serve(listener, proxy)).abort_handle(),
+            listening: tokio::spawn(serve(listener, proxy, open.clone())).abort_handle(),
+            open,
         })
     }
 
@@ -43,8 +53,12 @@ impl Audit {
         format!("http://{}", self.address)
     }
 
-    /// What it was asked for. A request is remembered once it has ended.
-    pub(super) fn seen(&self) -> BTreeSet<Endpoint> {
+    /// What a client that has ended asked for. A request is remembered once it has ended on the other side too, which is waited for.
+    pub(super) async fn seen(&self) -> BTreeSet<Endpoint> {
+        let mut open = self.open.subscribe();
+        let all_ended = open.wait_for(|open| *open == 0);
+        // A server that does not let go has been asked all the same; what it was asked is missing then.
+        let _late = timeout(LAST_WORDS, all_ended).await;
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         seen.clone()
     }
@@ -56,10 +70,14 @@ impl Drop for Audit {
     }
 }
 
-async fn serve(listener: TcpListener, proxy: Proxy) {
+async fn serve(listener: TcpListener, proxy: Proxy, open: watch::Sender<usize>) {
     while let Ok((stream, _)) = listener.accept().await {
-        let proxy = proxy.clone();
-        tokio::spawn(async move { proxy.serve(stream).await });
+        let (proxy, open) = (proxy.clone(), open.clone());
+        open.send_modify(|open| *open += 1);
+        tokio::spawn(async move {
+            proxy.serve(stream).await;
+            open.send_modify(|open| *open -= 1);
+        });
     }
 }
 
@@ -85,10 +103,7 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("hello"), "{answer}");
-        // The tunnel is at its end for the client a moment before it is in the log.
-        while audit.seen().is_empty() {
-            tokio::task::yield_now().await;
-        }
-        assert_eq!(audit.seen(), BTreeSet::from([endpoint.parse().unwrap()]));
+        let seen = audit.seen().await;
+        assert_eq!(seen, BTreeSet::from([endpoint.parse().unwrap()]));
     }
 }

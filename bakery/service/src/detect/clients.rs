@@ -132,7 +132,7 @@ async fn watched(
             }
         }
     };
-    finding.hosts = audit.seen();
+    finding.hosts = audit.seen().await;
     if finding.hosts.is_empty() && finding.notes.is_empty() {
         let note = format!("{client} downloaded without asking for a host");
         finding.notes.push(note);
