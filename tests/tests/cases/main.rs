@@ -1,7 +1,7 @@
 //! The end-to-end cases: real nats-server, real S3, real bakery, real worker, real VMs.
 //!
 //! They share one stack, since a bake takes minutes under emulation, and run one after the other in this process, each on the
-//! queue that the one before left empty. The bakery bakes the templates meanwhile, so what needs the last of them comes last. What they share is in [`stack`]; each file holds the cases of one subject.
+//! queue that the one before left empty. The bakery bakes the templates meanwhile, so what needs no bake comes first. What they share is in [`stack`]; each file holds the cases of one subject.
 //!
 //! `cargo test -p e2e --test cases -- [PART OF A NAME]` runs some of them.
 
@@ -65,6 +65,16 @@ fn main() -> ExitCode {
         refusals::an_environment_that_nobody_defined_is_refused;
         refusals::a_source_that_is_not_there_is_refused;
         refusals::a_source_with_another_digest_is_refused;
+        guests::a_step_has_exactly_the_normalised_environment;
+        guests::a_step_has_no_network_but_its_own_loopback;
+        guests::two_builds_of_one_tree_start_from_the_same_bytes;
+        guests::nothing_of_a_build_is_left_for_the_next;
+        waiting::a_worker_waits_for_servers_that_are_away_and_says_so;
+        waiting::a_bakery_waits_for_servers_that_are_away_and_says_so;
+        sources::a_host_that_the_operator_does_not_allow_is_refused;
+        sources::an_archive_is_fetched_over_https_and_its_digest_is_checked;
+        commands::the_registries_of_this_machines_clients_are_detected;
+        commands::a_collection_that_only_tells_leaves_everything;
         bakes::a_setup_that_fails_is_told_with_its_step_and_its_output_and_publishes_nothing;
         bakes::a_bake_of_what_nobody_defined_fails_in_words;
         keys::a_changed_lockfile_is_a_new_key_and_one_bake_and_the_old_snapshot_serves_on;
@@ -79,20 +89,10 @@ fn main() -> ExitCode {
         publishers::python_has_a_source_baked_and_then_built;
         store::a_chunk_with_one_flipped_bit_is_refused_and_fetched_again;
         commands::a_snapshot_is_listed_and_inspected_with_what_is_in_it;
-        commands::a_collection_that_only_tells_leaves_everything;
-        commands::the_registries_of_this_machines_clients_are_detected;
-        sources::a_host_that_the_operator_does_not_allow_is_refused;
-        sources::an_archive_is_fetched_over_https_and_its_digest_is_checked;
         sources::a_commit_is_built_and_the_second_job_fetches_nothing;
         sources::other_content_under_a_commits_name_is_refused;
         sources::a_branch_that_leads_elsewhere_is_refused;
         sources::a_submodule_is_built_where_the_tree_has_it;
-        guests::a_step_has_exactly_the_normalised_environment;
-        guests::a_step_has_no_network_but_its_own_loopback;
-        guests::two_builds_of_one_tree_start_from_the_same_bytes;
-        guests::nothing_of_a_build_is_left_for_the_next;
-        waiting::a_worker_waits_for_servers_that_are_away_and_says_so;
-        waiting::a_bakery_waits_for_servers_that_are_away_and_says_so;
         widget::two_builds_of_the_widget_have_one_digest;
         languages::a_python_project_with_an_sdist_in_c_is_baked_and_built;
         languages::a_rust_crate_with_dependencies_is_baked_and_built;
