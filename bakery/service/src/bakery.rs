@@ -117,10 +117,13 @@ impl Bakery {
             ..details
         };
         let begun = Instant::now();
-        let publishing = self.store.publish(frozen.path(), parts, details, &NoProgress);
+        let publishing = self
+            .store
+            .publish(frozen.path(), parts, details, &NoProgress);
         let published = Box::pin(publishing).await?;
         let stored = format!("{what}, {}", stored(&published, begun.elapsed()));
-        news.tell(News::new(BakeEventKind::StepFinished, stored)).await;
+        news.tell(News::new(BakeEventKind::StepFinished, stored))
+            .await;
         Ok(published.manifest)
     }
 

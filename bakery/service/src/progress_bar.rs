@@ -33,6 +33,14 @@ impl Bar {
         Self { bar, showing }
     }
 
+    /// One that nobody sees: a service has no terminal.
+    pub fn hidden() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            showing: None,
+        }
+    }
+
     /// From now on `what` is being done, `total` times.
     pub fn begin(&self, what: &'static str, total: u64) {
         self.bar.set_length(total);

@@ -7,6 +7,7 @@
 //! | [`outcome`], [`baking`] | requests: what is baked, and what is told of it |
 //! | [`triggers`] | turns a changed source into requests |
 //! | [`keeper`] | bakes again what changed or is too old |
+//! | [`collector`] | takes away what nobody needs |
 //!
 //!
 //! | what happens | event | the message |
@@ -25,6 +26,7 @@
 //! when this returns no VM is left.
 
 mod baking;
+mod collector;
 mod keeper;
 mod outcome;
 mod queue;
@@ -81,19 +83,12 @@ pub async fn run(
     let server = Arc::new(server?);
     info!(class = %server.bakery.class(), "bakery ready");
     let mut parts = JoinSet::new();
-    parts.spawn(
-        server
-            .clone()
-            .requests()
-            .serve(Arc::new(Requests(server.clone())), shutdown.clone()),
-    );
-    parts.spawn(
-        server
-            .clone()
-            .triggers()
-            .serve(Arc::new(Triggers(server.clone())), shutdown.clone()),
-    );
-    parts.spawn(Keeper::new(server.clone()).keep(shutdown.clone()));
+    let (requests, triggers) = (Requests(server.clone()), Triggers(server.clone()));
+    let end = || shutdown.clone();
+    parts.spawn(server.requests().serve(Arc::new(requests), end()));
+    parts.spawn(server.triggers().serve(Arc::new(triggers), end()));
+    parts.spawn(Keeper::new(server.clone()).keep(end()));
+    parts.spawn(collector::serve(server.clone(), end()));
     while let Some(ended) = parts.join_next().await {
         // One of them ends by itself only where it panicked; the others must not go on without it.
         shutdown.cancel();
@@ -114,9 +109,7 @@ struct Server {
     definitions: Definitions,
     history: History,
     workers: kv::Store,
-    state: PathBuf,
-    /// How many sources of an environment are remembered.
-    keep: usize,
+    config: Arc<Config>,
     client: async_nats::Client,
     jetstream: jetstream::Context,
 }
@@ -166,8 +159,7 @@ impl Server {
             definitions: Definitions::open(&jetstream).await?,
             history: History::new(snapshots),
             workers: open(&jetstream, bucket::WORKERS).await?,
-            state: config.state.clone(),
-            keep: config.keep,
+            config,
             client,
             jetstream,
         };
@@ -195,7 +187,7 @@ impl Server {
 
     /// Where sources lie while they are read.
     fn work(&self) -> PathBuf {
-        self.state.join("work")
+        self.config.state.join("work")
     }
 }
 

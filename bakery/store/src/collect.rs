@@ -8,7 +8,7 @@
 //! 5  the sweep                                each candidate is looked at once more, then deleted
 //! ```
 //!
-//! Why a publication that runs at the same time loses nothing. It relies on a chunk in one of four ways:
+//! Why a publication that runs at the same time loses nothing, but for one moment. It relies on a chunk in one of four ways:
 //!
 //! - It sent it: the object is younger than the grace for longer than a publication takes, and is no candidate.
 //! - It found it younger than half the grace: when it is old enough to be a candidate the other half has passed, the
@@ -17,7 +17,8 @@
 //!   it went since, it was written again before that (1), and marks for a whole grace more.
 //! - It found it old, and sent it again: if that was before 3, it is young. If it was between 3 and 5, the second look of 5
 //!   finds it young. If it was between the second look and the deletion, two requests that follow at once, the publication
-//!   misses it when it looks for such chunks after its pointer has moved, and sends it once more.
+//!   misses it when it looks for such chunks after its pointer has moved, and sends it once more. Only a deletion that stays on its way
+//!   for longer than that publication takes would be missed: [`crate::Store::find_whole`] then finds the gap, and the key is baked again.
 //!
 //! What a collection that dies leaves is named by nobody, and goes with the next.
 

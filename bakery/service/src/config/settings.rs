@@ -74,6 +74,7 @@ impl Settings {
         let ca_bundle: PathBuf = self.take_or("ca_bundle", CA_BUNDLE.into());
         let git = self.take_or("git", GitFields::default());
         Some(Config {
+            canaries: self.take_or("canaries", Vec::new()),
             sources: SourcesConfig {
                 fetch_template: git.template,
                 ca_bundle: ca_bundle.clone(),

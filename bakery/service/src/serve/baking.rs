@@ -110,7 +110,7 @@ impl Server {
             asked_at,
         };
         let shelf = self.shelf(order);
-        if let Err(error) = self.history.asked(&shelf, bake, self.keep).await {
+        if let Err(error) = self.history.asked(&shelf, bake, self.config.keep).await {
             warn!(%key, error = %Causes(&error), "this bake is not remembered");
         }
     }
