@@ -26,9 +26,9 @@ pub(super) async fn serve(server: Arc<Server>, shutdown: CancellationToken) {
     hour.set_missed_tick_behavior(MissedTickBehavior::Delay);
     while shutdown.run_until_cancelled(hour.tick()).await.is_some() {
         let collecting = Box::pin(collect_once(&server));
-        match shutdown.run_until_cancelled(collecting).await {
-            Some(Err(error)) => warn!(error = format!("{error:#}"), "nothing collected"),
-            Some(Ok(())) | None => {}
+        let collected = shutdown.run_until_cancelled(collecting).await;
+        if let Some(Err(error)) = collected {
+            warn!(error = format!("{error:#}"), "nothing collected");
         }
     }
 }
