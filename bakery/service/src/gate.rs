@@ -28,8 +28,8 @@ use crate::error::BakeError;
 /// 2 s: what TLS and make bear, and what a busy host takes for an answer.
 const CLOCK_ERROR: Duration = Duration::from_secs(2);
 
-/// 64 MiB of the tree's content: about 3 s under emulation. Names, sizes and times of the whole disk are compared besides.
-const CONTENT_BYTES: u64 = 64 << 20;
+/// 16 MiB of the tree's content: under a second of emulation. Names, sizes and times of the whole disk are compared besides.
+const CONTENT_BYTES: u64 = 16 << 20;
 
 /// A shorter canary would stand somewhere by chance.
 const SHORTEST: usize = 16;
