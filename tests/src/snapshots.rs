@@ -79,8 +79,9 @@ impl Snapshots {
         let files = manifest["files"].as_array().context("files")?;
         let chunks = files.iter().filter_map(|file| file["chunks"].as_array());
         let sizes = chunks.flatten().map(|chunk| {
-            let digest = chunk["sha256"].as_str().context("a chunk has a digest")?;
-            let size = chunk["stored_bytes"].as_u64();
+            // Its index in the file, its digest, and the length of its object.
+            let digest = chunk[1].as_str().context("a chunk has a digest")?;
+            let size = chunk[2].as_u64();
             Ok((named("chunk", digest), size.context("a chunk has a size")?))
         });
         sizes.collect()

@@ -87,13 +87,17 @@ impl WebServer {
         format!("https://{}/{path}", self.endpoint())
     }
 
-    /// Serves the repository of a project as `git/<name>`.
+    /// Serves the repository of a project as it is now as `git/<name>`.
     pub fn add_repository(&self, name: &str, project: &Project) -> Result<()> {
+        let at = self.directory.join("git").join(name);
+        if at.exists() {
+            fs::remove_dir_all(&at).with_context(|| format!("remove {}", at.display()))?;
+        }
         let mut clone = Command::new("git");
         clone
             .args(["clone", "--quiet", "--bare"])
             .arg(project.path())
-            .arg(self.directory.join("git").join(name));
+            .arg(at);
         run(&mut clone)
     }
 

@@ -6,8 +6,8 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use e2e::programs::Programs;
-use e2e::stack::Registry;
-use e2e::state::repository;
+use e2e::stack::{Reachable, Registry};
+use e2e::state::{State, repository};
 
 /// `PT_INTERP` of elf(5): the program needs a dynamic loader.
 const INTERPRETER: u32 = 3;
@@ -42,14 +42,10 @@ fn the_agent_is_static() -> Result<()> {
 #[test]
 fn no_file_of_the_repository_names_a_registry_of_this_machine() -> Result<()> {
     let mut hosts = debian_hosts();
-    if let Ok(npm) = Registry::of_npm() {
-        hosts.extend(
-            npm.hosts
-                .iter()
-                .map(|endpoint| without_port(endpoint).to_owned()),
-        );
-    } else {
-        println!("skipped: the npm registry: there is no npm here");
+    let state = State::from_environment()?;
+    match Reachable::Detected.find(&state, &Programs::find()?) {
+        Ok(registries) => hosts.extend(registries.values().flat_map(hosts_of)),
+        Err(error) => println!("skipped: the registries of npm, pip and cargo: {error:#}"),
     }
     for path in tracked()? {
         // What is no text names nothing. Cargo writes its lock file itself.
@@ -64,6 +60,11 @@ fn no_file_of_the_repository_names_a_registry_of_this_machine() -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn hosts_of(registry: &Registry) -> Vec<String> {
+    let hosts = registry.hosts.iter();
+    hosts.map(|host| without_port(host).to_owned()).collect()
 }
 
 /// All Rust files below a directory.

@@ -41,12 +41,8 @@ struct Detected {
 }
 
 impl Reachable {
-    /// The registries by their names.
-    pub(super) fn find(
-        self,
-        state: &State,
-        programs: &Programs,
-    ) -> Result<BTreeMap<String, Registry>> {
+    /// The registries by their names. Blocks until they are known.
+    pub fn find(self, state: &State, programs: &Programs) -> Result<BTreeMap<String, Registry>> {
         match self {
             Self::Npm => Ok([("npm".to_owned(), Registry::of_npm()?)].into()),
             Self::Detected => detected(state, programs),

@@ -19,11 +19,11 @@ pub(crate) async fn a_commit_is_built_and_the_second_job_fetches_nothing(
     let first = cases.ends_with(&job()?, Reason::Completed).await?;
     ensure!(cases.log(&first).await? == "by commit\n");
     names_its_commit(&first, &project)?;
-    let requests = cases.web.requests();
+    let requests = cases.web()?.requests();
     ensure!(!requests.is_empty(), "nothing was fetched");
     let second = cases.ends_with(&job()?, Reason::Completed).await?;
     names_its_commit(&second, &project)?;
-    ensure!(cases.web.requests() == requests, "it was fetched again");
+    ensure!(cases.web()?.requests() == requests, "it was fetched again");
     Ok(())
 }
 
@@ -31,7 +31,7 @@ pub(crate) async fn other_content_under_a_commits_name_is_refused(cases: &mut Ca
     cases.is_baked("fetch").await?;
     let (name, project) = repository(cases, &[("file", "what was asked for\n")])?;
     project.branch("other", "file", "what is sent\n")?;
-    cases.web.add_repository(&name, &project)?;
+    cases.web()?.add_repository(&name, &project)?;
     let job = git_job(cases, &format!("evil/{name}"), &project, "cat file")?;
     let result = cases.ends_with(&job, Reason::SourceDigestMismatch).await?;
     was_not_built(&result)
@@ -52,9 +52,9 @@ pub(crate) async fn a_submodule_is_built_where_the_tree_has_it(cases: &mut Cases
     cases.is_baked("fetch").await?;
     let (inner_name, inner) = repository(cases, &[("file", "from the submodule\n")])?;
     let (name, project) = repository(cases, &[("file", "outer\n")])?;
-    let uri = cases.web.uri(&format!("git/{inner_name}"));
+    let uri = cases.web()?.uri(&format!("git/{inner_name}"));
     project.add_submodule("inner", &uri, &inner.head()?)?;
-    cases.web.add_repository(&name, &project)?;
+    cases.web()?.add_repository(&name, &project)?;
     let mut job = git_job(
         cases,
         &format!("git/{name}"),
@@ -88,8 +88,8 @@ pub(crate) async fn an_archive_is_fetched_over_https_and_its_digest_is_checked(
     cases: &mut Cases,
 ) -> Result<()> {
     let packed = archive::pack(&[("file", &Uuid::new_v4().to_string())])?;
-    cases.web.add_file("a.tar.zst", &packed)?;
-    let uri = cases.web.uri("files/a.tar.zst");
+    cases.web()?.add_file("a.tar.zst", &packed)?;
+    let uri = cases.web()?.uri("files/a.tar.zst");
     let source = queue::source(&uri, &Sha256Digest::of(&packed));
     let job = queue::job(&source, PLAIN, "test -s file");
     cases.ends_with(&job, Reason::Completed).await?;
@@ -105,13 +105,13 @@ fn repository(cases: &Cases, files: &[(&str, &str)]) -> Result<(String, Project)
     let mut files = files.to_vec();
     files.push(("unique", &name));
     let project = Project::of_files(&files)?;
-    cases.web.add_repository(&name, &project)?;
+    cases.web()?.add_repository(&name, &project)?;
     Ok((name, project))
 }
 
 /// A job that builds what is checked out in the project, from a path of the server.
 fn git_job(cases: &Cases, path: &str, project: &Project, script: &str) -> Result<Value> {
-    let uri = cases.web.uri(path);
+    let uri = cases.web()?.uri(path);
     let source = json!({"git": {"uri": uri, "digest": {"gitCommit": project.head()?}}});
     Ok(queue::job(&source, PLAIN, script))
 }

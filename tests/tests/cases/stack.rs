@@ -55,8 +55,8 @@ pub(crate) struct Cases {
     pub(crate) snapshots: Snapshots,
     /// Looks at every snapshot that is published.
     pub(crate) inspection: Inspection,
-    /// Sources behind https, from a host that the tenant may name.
-    pub(crate) web: WebServer,
+    /// What the tenant's sources come from; gone after the last case.
+    web: Option<WebServer>,
 }
 
 impl Shared {
@@ -126,21 +126,26 @@ impl Cases {
             directory: options.directory,
             inspection,
             snapshots,
-            web,
+            web: Some(web),
         };
-        cases.define(&cases.tenant()).await?;
+        cases.define(&cases.tenant()?).await?;
         let project = Project::of_file("README", "nothing\n")?;
         cases.stack()?.services.bake(PLAIN, &project).await?;
         Ok(cases)
     }
 
     /// What the operator allows the tenant: the server of the cases, where it lies.
-    fn tenant(&self) -> Value {
-        json!({
+    fn tenant(&self) -> Result<Value> {
+        Ok(json!({
             "schema": "sourdough/tenant/v1",
             "name": self.queue.tenant.as_str(),
-            "hosts": [{"hosts": [self.web.endpoint()], "networks": ["127.0.0.0/8"]}],
-        })
+            "hosts": [{"hosts": [self.web()?.endpoint()], "networks": ["127.0.0.0/8"]}],
+        }))
+    }
+
+    /// Sources behind https, from a host that the tenant may name.
+    pub(crate) fn web(&self) -> Result<&WebServer> {
+        self.web.as_ref().context("the web server was stopped")
     }
 
     /// Has a definition applied as an operator does.
@@ -162,6 +167,7 @@ impl Cases {
 
     /// The stack, to be stopped.
     pub(crate) fn take_stack(&mut self) -> Result<Stack> {
+        drop(self.web.take());
         self.stack.take().context("the stack was stopped")
     }
 
