@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use crate::text::{TextError, text_type};
+use crate::text::{TextError, quoted, text_type};
 
 /// A SHA-256 digest. Displays and serialises as 64 lower-case hexadecimal digits, and is read as nothing else.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -93,7 +93,8 @@ fn check_commit(text: &str) -> Result<(), TextError> {
         return Ok(());
     }
     Err(TextError::new(format!(
-        "must be the full id of a commit, 40 lower-case hexadecimal digits, is {text:.64?}"
+        "must be the full id of a commit, 40 lower-case hexadecimal digits, is {}",
+        quoted(text)
     )))
 }
 

@@ -15,6 +15,7 @@ use crate::field_error::{self, FieldError, in_range, in_range_of_list};
 use crate::source::Source;
 use crate::step::{Env, MAX_STEP_TIMEOUT_S, Step, check_env, check_steps};
 use crate::tag::schema_tag;
+use crate::text::quoted;
 
 /// Longest body of a job: a quarter of the default `max_payload` of a NATS server, so that its result has room to quote it.
 pub const MAX_JOB_BYTES: usize = 256 * 1024;
@@ -221,7 +222,7 @@ fn hyphenated<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Uuid,
     let parsed = text.parse::<Hyphenated>().ok();
     parsed
         .map(Hyphenated::into_uuid)
-        .ok_or_else(|| serde::de::Error::custom(format!("must be a UUID, is {text:.64?}")))
+        .ok_or_else(|| serde::de::Error::custom(format!("must be a UUID, is {}", quoted(&text))))
 }
 
 #[cfg(test)]

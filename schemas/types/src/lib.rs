@@ -58,7 +58,7 @@ pub use result::JobResult;
 pub use source::Source;
 pub use template::Template;
 pub use tenant::Tenant;
-pub use text::TextError;
+pub use text::{TextError, quoted};
 pub use token::{EnvName, HostClass, Priority, Token, Trust};
 pub use uri::ObjectUri;
 pub use worker::WorkerState;

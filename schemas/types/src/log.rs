@@ -15,7 +15,7 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 
-use crate::text::TextError;
+use crate::text::{TextError, quoted};
 use crate::token::Token;
 
 /// Most bytes of one chunk: a sixteenth of the default `max_payload` of a NATS server.
@@ -105,7 +105,8 @@ impl FromStr for LogStream {
             "stderr" => Ok(Self::Stderr),
             "system" => Ok(Self::System),
             other => Err(TextError::new(format!(
-                "must be `stdout`, `stderr` or `system`, is {other:?}"
+                "must be `stdout`, `stderr` or `system`, is {}",
+                quoted(other)
             ))),
         }
     }
@@ -115,7 +116,8 @@ impl FromStr for LogStream {
 fn number<T: FromStr>(name: &str, text: &str) -> Result<T, TextError> {
     text.parse().map_err(|_| {
         TextError::new(format!(
-            "must have a header {name} that can be read, has {text:?}"
+            "must have a header {name} that can be read, has {}",
+            quoted(text)
         ))
     })
 }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::digest::{GitCommit, Sha256Digest};
-use crate::text::TextError;
+use crate::text::{TextError, quoted};
 use crate::token::{HostClass, Priority, Token, Trust};
 
 /// Streams.
@@ -82,7 +82,8 @@ impl FromStr for JobSubject {
         let parts: Vec<_> = text.split('.').collect();
         let ["build", "job", pool, trust, priority, tenant] = parts[..] else {
             return Err(TextError::new(format!(
-                "must be build.job.<pool>.<trust>.<priority>.<tenant>, is {text:?}"
+                "must be build.job.<pool>.<trust>.<priority>.<tenant>, is {}",
+                quoted(text)
             )));
         };
         Ok(Self {
@@ -131,7 +132,8 @@ impl FromStr for BakeSubject {
         let parts: Vec<_> = text.split('.').collect();
         let ["bake", "request", class, trust, tenant, environment] = parts[..] else {
             return Err(TextError::new(format!(
-                "must be bake.request.<class>.<trust>.<tenant>.<environment>, is {text:?}"
+                "must be bake.request.<class>.<trust>.<tenant>.<environment>, is {}",
+                quoted(text)
             )));
         };
         Ok(Self {
@@ -176,7 +178,8 @@ impl FromStr for BakeTriggerSubject {
         let parts: Vec<_> = text.split('.').collect();
         let ["bake", "trigger", trust, tenant, environment] = parts[..] else {
             return Err(TextError::new(format!(
-                "must be bake.trigger.<trust>.<tenant>.<environment>, is {text:?}"
+                "must be bake.trigger.<trust>.<tenant>.<environment>, is {}",
+                quoted(text)
             )));
         };
         Ok(Self {
@@ -243,7 +246,8 @@ impl FromStr for Definition {
             ["template", name] => Ok(Self::Template(name.parse()?)),
             ["environment", tenant, name] => Ok(Self::Environment(tenant.parse()?, name.parse()?)),
             _ => Err(TextError::new(format!(
-                "must be template.<name> or environment.<tenant>.<name>, is {text:?}"
+                "must be template.<name> or environment.<tenant>.<name>, is {}",
+                quoted(text)
             ))),
         }
     }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::digest::{Digests, GitCommit};
 use crate::https::HttpsUri;
-use crate::text::{TextError, text_type};
+use crate::text::{TextError, quoted, text_type};
 use crate::uri::ObjectUri;
 
 text_type!(
@@ -102,7 +102,8 @@ impl TryFrom<String> for ArchiveUri {
             Some(("s3", _)) => text.parse().map(Self::S3),
             Some(("https", _)) => HttpsUri::parse(text).map(Self::Https),
             Some(_) | None => Err(TextError::new(format!(
-                "must be s3://<bucket>/<key> or https://<host>/<path>, is {text:?}"
+                "must be s3://<bucket>/<key> or https://<host>/<path>, is {}",
+                quoted(&text)
             ))),
         }
     }
@@ -133,7 +134,8 @@ fn check_ref(text: &str) -> Result<(), TextError> {
         || text.contains("//")
     {
         return Err(TextError::new(format!(
-            "must be the name of a branch or tag, is {text:.64?}"
+            "must be the name of a branch or tag, is {}",
+            quoted(text)
         )));
     }
     Ok(())

@@ -19,7 +19,7 @@ macro_rules! schema_tag {
                 if text == $text {
                     return Ok(Self);
                 }
-                Err(serde::de::Error::custom(format_args!("must be {:?}, is {text:?}", $text)))
+                Err(serde::de::Error::custom(format_args!("must be {:?}, is {}", $text, $crate::text::quoted(&text))))
             }
         }
 

@@ -9,7 +9,7 @@ use crate::field_error::{self, FieldError, in_range};
 use crate::source::ArchiveSource;
 use crate::step::{Step, check_steps};
 use crate::tag::schema_tag;
-use crate::text::{TextError, text_type};
+use crate::text::{TextError, quoted, text_type};
 use crate::token::Token;
 
 /// Most packages named by a template.
@@ -208,7 +208,8 @@ fn check_image(text: &str) -> Result<(), TextError> {
     });
     if text.len() > 255 || !part(host) || !repository.split('/').all(part) {
         return Err(TextError::new(format!(
-            "must be <registry>/<repository> without a tag, is {text:?}"
+            "must be <registry>/<repository> without a tag, is {}",
+            quoted(text)
         )));
     }
     Ok(())
@@ -223,7 +224,8 @@ fn check_package(text: &str) -> Result<(), TextError> {
         || !text.starts_with(|c: char| c.is_ascii_alphanumeric())
     {
         return Err(TextError::new(format!(
-            "must be the name of a Debian package, is {text:?}"
+            "must be the name of a Debian package, is {}",
+            quoted(text)
         )));
     }
     Ok(())

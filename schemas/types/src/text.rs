@@ -2,6 +2,11 @@
 //!
 //! A value of such a type always satisfies its rule: the only ways to one are `parse` and deserialisation, and both check.
 
+use std::fmt;
+
+/// 128 characters: enough to recognise what somebody wrote, and few enough for a log line and a result.
+const QUOTED_CHARS: usize = 128;
+
 /// Why a text is not a value of the type it was read as. Displays as a predicate: `must be …`, `must not …`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
@@ -12,6 +17,17 @@ impl TextError {
     pub(crate) fn new(problem: impl Into<String>) -> Self {
         Self(problem.into())
     }
+}
+
+/// `text` in quotation marks, with its control characters escaped. Of a long text only the first 128 characters stand there, and `…`
+/// behind them: whoever writes a message decides how long its texts are. A precision (`{text:.128?}`) does not do it: it cuts nothing.
+pub fn quoted(text: &str) -> impl fmt::Display {
+    fmt::from_fn(
+        move |formatter| match text.char_indices().nth(QUOTED_CHARS) {
+            Some((cut, _)) => write!(formatter, "{:?}…", &text[..cut]),
+            None => write!(formatter, "{text:?}"),
+        },
+    )
 }
 
 /// Makes a string newtype that checks with `$check` and describes itself in JSON Schema with `$schema`.
@@ -75,3 +91,39 @@ macro_rules! text_type {
 }
 
 pub(crate) use text_type;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_text_is_quoted_whole_and_a_long_one_is_cut() {
+        assert_eq!(quoted("a\nb").to_string(), r#""a\nb""#);
+        let whole = "é".repeat(QUOTED_CHARS);
+        assert_eq!(quoted(&whole).to_string(), format!("\"{whole}\""));
+        let long = "é".repeat(100_000);
+        assert_eq!(quoted(&long).to_string(), format!("\"{whole}\"…"));
+    }
+
+    #[test]
+    fn no_refusal_repeats_a_text_however_long_it_is() {
+        let long = "/".repeat(100_000);
+        let refused: [(&str, Option<TextError>); 8] = [
+            ("uri", long.parse::<crate::ObjectUri>().err()),
+            ("commit", long.parse::<crate::digest::GitCommit>().err()),
+            ("https", crate::https::HttpsUri::parse(&*long).err()),
+            ("endpoint", crate::https::HostPort::parse(&*long).err()),
+            ("range", crate::https::AddressRange::parse(&*long).err()),
+            ("trust", long.parse::<crate::Trust>().err()),
+            (
+                "trigger",
+                long.parse::<crate::names::BakeTriggerSubject>().err(),
+            ),
+            ("definition", long.parse::<crate::names::Definition>().err()),
+        ];
+        for (what, refusal) in refused {
+            let length = refusal.expect(what).to_string().len();
+            assert!(length < 300, "{what}: {length} bytes");
+        }
+    }
+}

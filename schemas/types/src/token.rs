@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::digest::Sha256Digest;
-use crate::text::{TextError, text_type};
+use crate::text::{TextError, quoted, text_type};
 
 /// Longest [`Token`]: a subject of six tokens stays far below what NATS and S3 keys allow.
 pub const MAX_TOKEN_BYTES: usize = 64;
@@ -95,7 +95,8 @@ impl FromStr for Trust {
             "trusted" => Ok(Self::Trusted),
             "untrusted" => Ok(Self::Untrusted),
             other => Err(TextError::new(format!(
-                "must be `trusted` or `untrusted`, is {other:?}"
+                "must be `trusted` or `untrusted`, is {}",
+                quoted(other)
             ))),
         }
     }
@@ -140,7 +141,10 @@ impl FromStr for Priority {
     fn from_str(text: &str) -> Result<Self, TextError> {
         match text.as_bytes() {
             [digit @ b'0'..=b'9'] => Ok(Self(digit - b'0')),
-            _ => Err(TextError::new(format!("must be one digit, is {text:?}"))),
+            _ => Err(TextError::new(format!(
+                "must be one digit, is {}",
+                quoted(text)
+            ))),
         }
     }
 }
@@ -162,7 +166,8 @@ fn check_word(text: &str, max_bytes: usize) -> Result<(), TextError> {
     }
     if text.is_empty() || !text.bytes().all(is_token_byte) {
         return Err(TextError::new(format!(
-            "must be one or more of A-Z a-z 0-9 _ -, is {text:?}"
+            "must be one or more of A-Z a-z 0-9 _ -, is {}",
+            quoted(text)
         )));
     }
     Ok(())
@@ -185,7 +190,8 @@ fn check_env_name(text: &str) -> Result<(), TextError> {
             .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
     {
         return Err(TextError::new(format!(
-            "must have a name of A-Z a-z 0-9 _ that does not start with a digit, has {text:?}"
+            "must have a name of A-Z a-z 0-9 _ that does not start with a digit, has {}",
+            quoted(text)
         )));
     }
     Ok(())

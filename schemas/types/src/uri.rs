@@ -6,7 +6,7 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::text::TextError;
+use crate::text::{TextError, quoted};
 
 /// Longest key, as S3 has it.
 const MAX_KEY_BYTES: usize = 1024;
@@ -56,7 +56,9 @@ impl FromStr for ObjectUri {
         let (bucket, key) = text
             .strip_prefix(SCHEME)
             .and_then(|rest| rest.split_once('/'))
-            .ok_or_else(|| TextError::new(format!("must be s3://<bucket>/<key>, is {text:?}")))?;
+            .ok_or_else(|| {
+                TextError::new(format!("must be s3://<bucket>/<key>, is {}", quoted(text)))
+            })?;
         Self::new(bucket, key)
     }
 }
@@ -92,7 +94,8 @@ fn check_bucket(bucket: &str) -> Result<(), TextError> {
     });
     if !good || !(3..=63).contains(&bucket.len()) || bucket.starts_with('.') {
         return Err(TextError::new(format!(
-            "must name a bucket of 3 to 63 of a-z 0-9 . -, names {bucket:?}"
+            "must name a bucket of 3 to 63 of a-z 0-9 . -, names {}",
+            quoted(bucket)
         )));
     }
     Ok(())
@@ -109,7 +112,8 @@ fn check_key(key: &str) -> Result<(), TextError> {
         || key.split('/').any(|part| matches!(part, "" | "." | ".."))
     {
         return Err(TextError::new(format!(
-            "must have a key without empty, `.` or `..` parts, has {key:?}"
+            "must have a key without empty, `.` or `..` parts, has {}",
+            quoted(key)
         )));
     }
     Ok(())
