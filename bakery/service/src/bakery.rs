@@ -23,6 +23,7 @@ use crate::election::{Election, Turn};
 use crate::error::BakeError;
 use crate::files;
 use crate::gate;
+use crate::history::History;
 use crate::news::{News, Reporter, seconds, timed};
 
 pub use environment::{Baked, Ingredients, Order};
@@ -44,6 +45,7 @@ pub struct Bakery {
     store: Store,
     sources: Sources,
     election: Election,
+    history: Option<History>,
 }
 
 /// What a [`Bakery`] works with.
@@ -64,7 +66,12 @@ pub struct Parts {
 
 impl Bakery {
     /// A bakery for the host class of the driver, which bakes when `election` says that it is its turn.
-    pub(crate) fn new(parts: Parts, election: Election) -> Result<Self, TextError> {
+    /// It remembers in `history` which templates could not be made.
+    pub(crate) fn new(
+        parts: Parts,
+        election: Election,
+        history: Option<History>,
+    ) -> Result<Self, TextError> {
         Ok(Self {
             class: host_class(parts.driver.profile())?,
             config: parts.config,
@@ -74,6 +81,7 @@ impl Bakery {
             store: parts.store,
             sources: parts.sources,
             election,
+            history,
         })
     }
 

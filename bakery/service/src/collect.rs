@@ -14,8 +14,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use bus::lease::Leases;
 use jiff::Timestamp;
-use schemas::Sha256Digest;
+use schemas::{Sha256Digest, names};
 use serde::Serialize;
 use store::{Collected, Collection};
 
@@ -68,9 +69,32 @@ pub struct Gone {
     pub stored_bytes: u64,
 }
 
-/// Collects, or with `dry_run` only tells what would go.
+/// Why nothing was collected, where another collection runs.
+#[derive(Debug, thiserror::Error)]
+#[error("somebody else collects now: try again later")]
+pub struct Busy;
+
+/// Collects, or with `dry_run` only tells what would go. Of all who would collect, one does at a time.
 pub async fn run(config: &Config, dry_run: bool, bar: &Bar) -> anyhow::Result<Report> {
     let storehouse = Box::pin(Storehouse::open(config, "bakery-gc")).await?;
+    let collecting = Box::pin(collect(config, &storehouse, dry_run, bar));
+    if dry_run {
+        return collecting.await;
+    }
+    let leases = Leases::open(&storehouse.jetstream).await?;
+    let lease = leases.take(names::COLLECT_LEASE, "bakery-gc").await?;
+    let mut lease = lease.ok_or(Busy)?;
+    let collected = lease.while_held(collecting).await?;
+    lease.release().await;
+    collected
+}
+
+async fn collect(
+    config: &Config,
+    storehouse: &Storehouse,
+    dry_run: bool,
+    bar: &Bar,
+) -> anyhow::Result<Report> {
     let inventory = Box::pin(storehouse.inventory(bar)).await?;
     let kept = retained(&inventory, config.keep, Timestamp::now());
     bar.turn_to("collecting");

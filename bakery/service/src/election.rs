@@ -7,12 +7,15 @@
 //!    └────────────────────────────────────────────────────────╯
 //! ```
 //!
+//! A bakery that is asked to end drops its work and gives the lease back, so that the next need not wait until it expires.
+//!
 //! What always holds: of all bakeries at most one makes a snapshot at a time; one that dies or cannot reach the server loses the lease, and
 //! the next looks again before it bakes; in one process one guest is made at a time, since a bake takes all the memory that its guest has.
 
 use bus::lease::{Lease, LeaseError, Leases};
 use schemas::Token;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::error::BakeError;
@@ -21,6 +24,8 @@ use crate::error::BakeError;
 pub(crate) struct Election {
     leases: Option<Leases>,
     name: Token,
+    /// Cancelled when the bakery is asked to end.
+    shutdown: CancellationToken,
     /// Held while a guest is made.
     oven: Mutex<()>,
 }
@@ -34,11 +39,12 @@ pub(crate) enum Turn<T> {
 }
 
 impl Election {
-    /// Among all bakeries that use these leases. `name` is for people who look at them.
-    pub(crate) fn among(leases: Leases, name: Token) -> Self {
+    /// Among all bakeries that use these leases, until `shutdown`. `name` is for people who look at the leases.
+    pub(crate) fn among(leases: Leases, name: Token, shutdown: CancellationToken) -> Self {
         Self {
             leases: Some(leases),
             name,
+            shutdown,
             oven: Mutex::new(()),
         }
     }
@@ -49,6 +55,7 @@ impl Election {
         Self {
             leases: None,
             name: "alone".parse().expect("a plain word is a token"),
+            shutdown: CancellationToken::new(),
             oven: Mutex::new(()),
         }
     }
@@ -69,6 +76,7 @@ impl Election {
             leases.free(lease).await;
             return Ok(Turn::LookAgain);
         };
+        let work = self.shutdown.run_until_cancelled(work);
         done_under(held, work).await.map(Turn::Done)
     }
 }
@@ -76,12 +84,12 @@ impl Election {
 /// Does the work, and gives the lease back whatever came of it; one that was lost is not ours to give.
 async fn done_under<T>(
     mut lease: Lease,
-    work: impl Future<Output = Result<T, BakeError>>,
+    work: impl Future<Output = Option<Result<T, BakeError>>>,
 ) -> Result<T, BakeError> {
     match lease.while_held(work).await {
         Ok(done) => {
             lease.release().await;
-            done
+            done.unwrap_or(Err(BakeError::Ending))
         }
         Err(lost @ (LeaseError::Lost { .. } | LeaseError::Server { .. })) => Err(lost.into()),
     }

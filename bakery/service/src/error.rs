@@ -7,7 +7,7 @@ use bus::lease::LeaseError;
 use bus::objects::ObjectsError;
 use schemas::bake::BakeFailure;
 use schemas::{FieldError, Sha256Digest, Token};
-use setup::SetupError;
+use setup::{SetupError, Transcript};
 use source::SourceError;
 use store::{Fault, StoreError};
 use vm::VmError;
@@ -74,6 +74,9 @@ pub enum BakeError {
     /// Whose turn it is.
     #[error(transparent)]
     Lease(#[from] LeaseError),
+    /// The bakery was asked to end in the middle of it.
+    #[error("the bakery ends; another takes over")]
+    Ending,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -129,6 +132,7 @@ impl BakeError {
             Self::History(error) => error.fault(),
             Self::VmmDied { .. }
             | Self::Lease(_)
+            | Self::Ending
             | Self::Vm(_)
             | Self::Objects(_)
             | Self::Program(_)
@@ -158,10 +162,21 @@ impl BakeError {
             | Self::Store(_)
             | Self::History(_)
             | Self::Lease(_)
+            | Self::Ending
             | Self::Objects(_)
             | Self::Program(_)
             | Self::Kernel { .. }
             | Self::Disk { .. } => "host_failed",
+        }
+    }
+
+    /// What the setup wrote, where a step of it ran when it failed.
+    pub fn transcript(&self) -> Option<&Transcript> {
+        // Every other error has none, whichever it is.
+        if let Self::Setup(error) = self {
+            error.transcript()
+        } else {
+            None
         }
     }
 
@@ -183,6 +198,7 @@ impl BakeError {
             | Self::Definitions(_)
             | Self::History(_)
             | Self::Lease(_)
+            | Self::Ending
             | Self::Objects(_)
             | Self::Program(_)
             | Self::Kernel { .. }
@@ -209,6 +225,7 @@ impl BakeError {
             | Self::History(_)
             | Self::Remembered(_)
             | Self::Lease(_)
+            | Self::Ending
             | Self::Objects(_)
             | Self::Program(_)
             | Self::Kernel { .. }

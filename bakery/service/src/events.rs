@@ -11,7 +11,7 @@ use bus::telemetry::Causes;
 use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::bake::{BakeEvent, BakeEventSchema};
-use schemas::{HostClass, Token, names};
+use schemas::{HostClass, Token, Trust, names};
 use tracing::error;
 
 use crate::news::{News, Reporter};
@@ -24,8 +24,17 @@ pub struct Events {
     jetstream: Context,
     subject: String,
     request_id: Token,
-    class: HostClass,
+    author: Author,
     told: AtomicU64,
+}
+
+/// Who tells, and of whose source.
+#[derive(Debug, Clone)]
+pub struct Author {
+    /// The class that the bakery bakes for.
+    pub class: HostClass,
+    /// How far the author of the source is trusted.
+    pub trust: Trust,
 }
 
 impl Events {
@@ -35,13 +44,13 @@ impl Events {
         tenant: &Token,
         environment: &Token,
         request_id: Token,
-        class: HostClass,
+        author: Author,
     ) -> Self {
         Self {
             jetstream,
             subject: names::bake_event_subject(tenant, environment),
             request_id,
-            class,
+            author,
             told: AtomicU64::new(0),
         }
     }
@@ -51,7 +60,8 @@ impl Events {
             schema: BakeEventSchema,
             request_id: self.request_id.clone(),
             key: news.key,
-            class: self.class.clone(),
+            class: self.author.class.clone(),
+            trust: self.author.trust,
             kind: news.kind.into(),
             reason: news.reason,
             message: Some(news.message),

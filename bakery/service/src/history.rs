@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use async_nats::jetstream::kv;
 use bus::retry::{self, Failure, Policy};
+use bus::telemetry::Causes;
 use bytes::Bytes;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use schemas::bake::{BakeFailure, RecentBake, RecentBakes};
+use schemas::result::LogRef;
 use schemas::{FieldError, HostClass, Sha256Digest, Token, Trust, names};
 use serde::Serialize;
 use store::Fault;
+
+use crate::error::BakeError;
 
 /// 5 min until a key that failed may be baked for a job again: a mirror that was away is back by then. Doubled with every failure in a row.
 const FIRST_BACKOFF: Duration = Duration::from_mins(5);
@@ -41,6 +45,17 @@ pub struct Shelf {
     pub tenant: Token,
     /// The environment.
     pub environment: Token,
+}
+
+/// Who asks for a bake.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asked {
+    /// What its events are told apart by.
+    pub request_id: Token,
+    /// When.
+    pub at: Timestamp,
+    /// Whether a failure that is remembered does not count.
+    pub again: bool,
 }
 
 /// Why the bucket cannot be read or written.
@@ -88,24 +103,44 @@ impl History {
             .await
     }
 
-    /// Remembers that a bake of `key` failed, as `failure` says but for how often in a row and until when, which follow from what stood there.
+    /// Why `key` is not baked for those who ask: its last bake failed while they waited, or not long enough ago.
+    pub async fn left_alone(
+        &self,
+        key: &Sha256Digest,
+        asked: &Asked,
+    ) -> Result<Option<BakeFailure>, HistoryError> {
+        let failure = self.failure(key).await?;
+        Ok(failure.filter(|failure| is_left_alone(failure, asked, Timestamp::now())))
+    }
+
+    /// Remembers that a bake of `key` failed for those who asked, with the address of its log. A failure that time mends, or one that is
+    /// remembered already, is not.
     pub async fn failed(
         &self,
         key: &Sha256Digest,
-        failure: BakeFailure,
-    ) -> Result<BakeFailure, HistoryError> {
-        let before = self
-            .failure(key)
-            .await?
-            .map_or(0, |failure| failure.failures);
-        let failures = before.saturating_add(1);
+        error: &BakeError,
+        asked: &Asked,
+        log: Option<LogRef>,
+    ) -> Result<(), HistoryError> {
+        if error.fault() != Fault::Job || matches!(error, BakeError::Remembered(_)) {
+            return Ok(());
+        }
+        let before = self.failure(key).await?;
+        let failures = before
+            .map_or(0, |failure| failure.failures)
+            .saturating_add(1);
+        let time = Timestamp::now();
         let failure = BakeFailure {
+            request_id: asked.request_id.clone(),
+            reason: error.reason().to_owned(),
+            message: Causes(error).to_string(),
+            step: error.step().cloned(),
+            log,
             failures,
-            retry_at: failure.time + backoff(failures),
-            ..failure
+            time,
+            retry_at: time + backoff(failures),
         };
-        self.write(&names::bake_failure(key), &failure).await?;
-        Ok(failure)
+        self.write(&names::bake_failure(key), &failure).await
     }
 
     /// Forgets that bakes of `key` failed.
@@ -131,8 +166,30 @@ impl History {
         bake: RecentBake,
         keep: usize,
     ) -> Result<(), HistoryError> {
-        let bakes = with_newest(self.recent(shelf).await?, bake, keep);
-        self.write(&shelf.name(), &RecentBakes { bakes }).await
+        let key = shelf.name();
+        let noted = retry::with(WRITE_FOR, "remember a bake", || {
+            let noting = self.note(&key, bake.clone(), keep);
+            async { noting.await.map_err(Failure::Transient) }
+        });
+        noted.await
+    }
+
+    /// One try at it: another bakery may write at the same moment, and loses nothing by it.
+    async fn note(&self, key: &str, bake: RecentBake, keep: usize) -> Result<(), HistoryError> {
+        let entry = self.0.entry(key).await.map_err(failed("read", key))?;
+        let revision = entry.as_ref().map_or(0, |entry| entry.revision);
+        let before = entry.filter(|entry| entry.operation == kv::Operation::Put);
+        let before = before.map(|entry| RecentBakes::parse(&entry.value));
+        let before = before
+            .transpose()
+            .map_err(|problem| HistoryError::Invalid {
+                key: key.to_owned(),
+                problem,
+            })?;
+        let bakes = with_newest(before.unwrap_or_default().bakes, bake, keep);
+        let body = serde_json::to_vec(&RecentBakes { bakes }).expect("its fields are JSON");
+        let written = self.0.update(key, body.into(), revision).await;
+        written.map(drop).map_err(failed("write", key))
     }
 
     async fn read<T>(
@@ -181,6 +238,12 @@ where
     }
 }
 
+/// Whether a key that failed is not baked for those who asked: it failed while they waited, or not long enough ago and nobody asks for it
+/// again.
+fn is_left_alone(failure: &BakeFailure, asked: &Asked, now: Timestamp) -> bool {
+    failure.time >= asked.at || (!asked.again && now < failure.retry_at)
+}
+
 fn backoff(failures: u32) -> SignedDuration {
     let doubled = 2_u32.saturating_pow(failures.saturating_sub(1));
     let backoff = FIRST_BACKOFF.saturating_mul(doubled).min(LONGEST_BACKOFF);
@@ -195,7 +258,6 @@ fn with_newest(bakes: Vec<RecentBake>, newest: RecentBake, keep: usize) -> Vec<R
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::json;
 
     use super::*;
@@ -219,6 +281,34 @@ mod tests {
         }
         assert_eq!(bakes, [bake("c"), bake("a")]);
         assert_eq!(with_newest(bakes, bake("d"), 0), [bake("d")]);
+    }
+
+    #[test]
+    fn a_key_that_failed_is_left_alone_until_its_time_is_over_or_somebody_asks() {
+        let at = |minute: u32| -> Timestamp {
+            format!("2026-01-01T00:{minute:02}:00Z").parse().unwrap()
+        };
+        let failure: BakeFailure = serde_json::from_value(json!({
+            "request_id": "r1", "reason": "step_failed", "message": "m", "failures": 1,
+            "time": at(10), "retry_at": at(15)
+        }))
+        .unwrap();
+        for (again, asked_at, now, left_alone) in [
+            (false, 11, 11, true),
+            (false, 11, 15, false),
+            (true, 11, 11, false),
+            // It failed while this one waited for it.
+            (true, 9, 11, true),
+            (false, 9, 16, true),
+        ] {
+            let asked = Asked {
+                request_id: "r2".parse().unwrap(),
+                at: at(asked_at),
+                again,
+            };
+            let found = is_left_alone(&failure, &asked, at(now));
+            assert_eq!(found, left_alone, "{again} {asked_at} {now}");
+        }
     }
 
     #[test]

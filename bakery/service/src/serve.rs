@@ -9,7 +9,6 @@
 //! | [`keeper`] | bakes again what changed or is too old |
 //! | [`collector`] | takes away what nobody needs |
 //!
-//!
 //! | what happens | event | the message |
 //! | --- | --- | --- |
 //! | published, or found | `published` (reason `found`) | acknowledged |
@@ -76,7 +75,7 @@ pub async fn run(
     shutdown: CancellationToken,
 ) -> anyhow::Result<()> {
     let _lock = take_over(&config.state)?;
-    let starting = Box::pin(Server::start(config, driver, make_initramfs));
+    let starting = Box::pin(Server::start(config, driver, make_initramfs, &shutdown));
     let Some(server) = shutdown.run_until_cancelled(starting).await else {
         return Ok(());
     };
@@ -120,6 +119,7 @@ impl Server {
         config: Arc<Config>,
         driver: Arc<dyn Driver>,
         make_initramfs: MakeInitramfs,
+        shutdown: &CancellationToken,
     ) -> anyhow::Result<Self> {
         let client = nats::connect(&config.nats, "bakery").await?;
         let jetstream = jetstream::new(client.clone());
@@ -152,12 +152,14 @@ impl Server {
             store,
             sources: sources.clone(),
         };
+        let history = History::new(snapshots);
+        let election = Election::among(leases, name(), shutdown.clone());
         let server = Self {
-            bakery: Bakery::new(parts, Election::among(leases, name()))?,
+            bakery: Bakery::new(parts, election, Some(history.clone()))?,
             objects,
             sources,
             definitions: Definitions::open(&jetstream).await?,
-            history: History::new(snapshots),
+            history,
             workers: open(&jetstream, bucket::WORKERS).await?,
             config,
             client,

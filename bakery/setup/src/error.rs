@@ -8,6 +8,7 @@ use store::Fault;
 use vm::AgentError;
 
 use crate::steps::StepFailure;
+use crate::transcript::Transcript;
 
 /// Why a guest is not set up.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,18 @@ impl SetupError {
             | Self::Step(_)
             | Self::Agent { .. } => Fault::Job,
             Self::Source(error) => error.fault(),
+        }
+    }
+
+    /// What the setup wrote, where a step of it ran when it failed.
+    pub fn transcript(&self) -> Option<&Transcript> {
+        match self {
+            Self::Step(failure) => Some(&failure.transcript),
+            Self::UnknownRegistry { .. }
+            | Self::HostNotAllowed { .. }
+            | Self::Host { .. }
+            | Self::Agent { .. }
+            | Self::Source(_) => None,
         }
     }
 

@@ -129,6 +129,9 @@ pub struct BakeEvent {
     pub key: Option<Sha256Digest>,
     /// The host class that bakes.
     pub class: HostClass,
+    /// How far the author of the source is trusted. Default, for events of older bakeries: not.
+    #[serde(default = "untrusted")]
+    pub trust: Trust,
     /// What happened.
     pub kind: Open<BakeEventKind>,
     /// Why a bake failed, in one word.
@@ -150,6 +153,10 @@ pub struct BakeEvent {
     pub seq: u64,
     /// When it happened.
     pub time: Timestamp,
+}
+
+fn untrusted() -> Trust {
+    Trust::Untrusted
 }
 
 /// What happened to a bake.

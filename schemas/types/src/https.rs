@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::text::{TextError, text_type};
+use crate::text::{TextError, quoted, text_type};
 
 /// Longest address: what servers and proxies take everywhere.
 const MAX_URI_BYTES: usize = 2048;
@@ -63,6 +63,14 @@ impl HttpsUri {
         }
     }
 
+    /// The address for a log or an error: without its query, which may be a key to what lies there.
+    pub fn shown(&self) -> String {
+        match self.0.split_once('?') {
+            Some((shown, _)) => format!("{shown}?..."),
+            None => self.0.clone(),
+        }
+    }
+
     /// What stands between the scheme and the first `/`, and the rest.
     fn parts(&self) -> (&str, &str) {
         let rest = &self.0[SCHEME.len()..];
@@ -71,9 +79,11 @@ impl HttpsUri {
 }
 
 fn check_https(text: &str) -> Result<(), TextError> {
+    // Not its query, which may be a key to what lies there.
+    let shown = quoted(text.split('?').next().unwrap_or(text));
     let refused = |problem: &str| {
         Err(TextError::new(format!(
-            "must be https://<host>/<path> {problem}, is {text:.128?}"
+            "must be https://<host>/<path> {problem}, is {shown}"
         )))
     };
     let Some(rest) = text.strip_prefix(SCHEME) else {
@@ -106,7 +116,8 @@ fn check_host_port(text: &str) -> Result<(), TextError> {
         .is_some_and(|(host, port)| is_host(host) && is_port(port));
     if !good {
         return Err(TextError::new(format!(
-            "must be <host>:<port> in lower case, is {text:.128?}"
+            "must be <host>:<port> in lower case, is {}",
+            quoted(text)
         )));
     }
     Ok(())
@@ -138,7 +149,8 @@ fn check_range(text: &str) -> Result<(), TextError> {
     });
     if !good {
         return Err(TextError::new(format!(
-            "must be <address>/<bits>, is {text:.128?}"
+            "must be <address>/<bits>, is {}",
+            quoted(text)
         )));
     }
     Ok(())
@@ -155,6 +167,16 @@ mod tests {
         assert_eq!(uri.target(), "/a/b.git?x=1");
         let short = HttpsUri::parse("https://git.example.com").unwrap();
         assert_eq!((short.port(), short.target()), (443, "/"));
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_query() {
+        let shown = |uri: &str| HttpsUri::parse(uri).unwrap().shown();
+        assert_eq!(
+            shown("https://a.example/b?sig=secret"),
+            "https://a.example/b?..."
+        );
+        assert_eq!(shown("https://a.example/b"), "https://a.example/b");
     }
 
     #[test]

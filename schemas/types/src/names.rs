@@ -308,6 +308,9 @@ pub fn template_lease(class: &HostClass, template: &Token) -> String {
     format!("template.{class}.{template}")
 }
 
+/// Key in [`bucket::LEASES`] of the bakery that collects what nobody needs.
+pub const COLLECT_LEASE: &str = "collect";
+
 /// Name of a source archive in the source bucket.
 pub fn source_object(tenant: &Token, digest: &Sha256Digest) -> String {
     format!("{tenant}/{digest}.tar.zst")
@@ -329,10 +332,10 @@ pub fn log_object(tenant: &Token, job_id: &Token, attempt: u32) -> String {
     format!("{tenant}/{job_id}/{attempt}.log")
 }
 
-/// Name of the whole output of one delivery of a bake request in the log bucket. The request's id is the tenant's own choice, so it
-/// stands where no job's log can.
-pub fn bake_log_object(tenant: &Token, request_id: &Token, delivery: u32) -> String {
-    format!("{tenant}/bake/{request_id}/{delivery}.log")
+/// Name of the whole output of one delivery of a bake request in the log bucket. `request` is the request's sequence in its stream, which
+/// nobody chooses, so that no request's log lies over another's; it stands where no job's log can.
+pub fn bake_log_object(tenant: &Token, trust: Trust, request: u64, delivery: u64) -> String {
+    format!("{tenant}/bake/{trust}/{request}/{delivery}.log")
 }
 
 #[cfg(test)]
@@ -378,13 +381,12 @@ mod tests {
 
     #[test]
     fn a_bakes_log_is_never_a_jobs() {
-        let [tenant, id, bake] = ["acme", "a", "bake"].map(|text| Token::parse(text).unwrap());
-        assert_eq!(bake_log_object(&tenant, &id, 1), "acme/bake/a/1.log");
-        assert_ne!(
-            bake_log_object(&tenant, &id, 1),
-            log_object(&tenant, &id, 1)
+        let [tenant, bake] = ["acme", "bake"].map(|text| Token::parse(text).unwrap());
+        assert_eq!(
+            bake_log_object(&tenant, Trust::Trusted, 7, 1),
+            "acme/bake/trusted/7/1.log"
         );
-        // Not even that of a job of that name: it has one part less.
+        // Not even that of a job of that name: it has two parts less.
         assert_eq!(log_object(&tenant, &bake, 1), "acme/bake/1.log");
     }
 

@@ -12,6 +12,7 @@ use vm::{Identity, SnapshotFiles};
 use super::{Bakery, end};
 use crate::definitions::Definitions;
 use crate::error::BakeError;
+use crate::history::Asked;
 use crate::news::{News, OfSetup, Reporter, timed};
 use crate::root::SOURCE_DATE_EPOCH;
 
@@ -63,11 +64,12 @@ impl Bakery {
     pub(crate) async fn gather(
         &self,
         order: &Order,
+        asked: &Asked,
         definitions: &Definitions,
         news: &dyn Reporter,
     ) -> Result<Ingredients, BakeError> {
         let (environment, template) = defined(order, definitions).await?;
-        let template = self.template(&template, news).await?;
+        let template = self.template(&template, asked, news).await?;
         let ingredients = self.ingredients(order, environment, template).await?;
         let key = ingredients.key();
         match order.request.key {

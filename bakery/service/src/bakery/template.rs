@@ -16,6 +16,7 @@ use super::{Bakery, end};
 use crate::base::{self, Suppliers};
 use crate::election::Turn;
 use crate::error::BakeError;
+use crate::history::Asked;
 use crate::news::{News, OfSetup, Reporter, timed};
 use crate::root::{self, SOURCE_DATE_EPOCH};
 
@@ -30,10 +31,11 @@ pub(super) struct Bootable {
 
 impl Bakery {
     /// The manifest of `definition`'s snapshot, which can be fetched: the one that is there if it still is what the definition says and
-    /// young enough, else a new one.
+    /// young enough, else a new one. One that could not be made is left alone as an environment's key is.
     pub(crate) async fn template(
         &self,
         definition: &Template,
+        asked: &Asked,
         news: &dyn Reporter,
     ) -> Result<Manifest, BakeError> {
         let lease = names::template_lease(&self.class, &definition.name);
@@ -42,10 +44,38 @@ impl Bakery {
             if let Some(manifest) = self.current(definition, &plan).await? {
                 return Ok(manifest);
             }
-            let making = Box::pin(self.make_template(definition, plan, news));
-            match self.turn(&lease, making).await? {
+            let making = self.make_unless_failed(definition, plan, asked, news);
+            match self.turn(&lease, Box::pin(making)).await? {
                 Turn::Done(manifest) => return Ok(manifest),
                 Turn::LookAgain => {}
+            }
+        }
+    }
+
+    /// Makes it when it is our turn, unless that failed not long ago. What is remembered stands under the key of all that it would be made
+    /// of but its root.
+    async fn make_unless_failed(
+        &self,
+        definition: &Template,
+        plan: Plan,
+        asked: &Asked,
+        news: &dyn Reporter,
+    ) -> Result<Manifest, BakeError> {
+        let planned = plan.parts.key();
+        let Some(history) = &self.history else {
+            return self.make_template(definition, plan, news).await;
+        };
+        if let Some(failure) = history.left_alone(&planned, asked).await? {
+            return Err(BakeError::Remembered(Box::new(failure)));
+        }
+        match self.make_template(definition, plan, news).await {
+            Ok(manifest) => {
+                history.succeeded(&planned).await?;
+                Ok(manifest)
+            }
+            Err(error) => {
+                history.failed(&planned, &error, asked, None).await?;
+                Err(error)
             }
         }
     }

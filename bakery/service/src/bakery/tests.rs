@@ -70,7 +70,7 @@ impl Fixture {
             sources,
         };
         Self {
-            bakery: Bakery::new(parts, Election::alone()).unwrap(),
+            bakery: Bakery::new(parts, Election::alone(), None).unwrap(),
             driver,
             news: Heard::default(),
             _server: server,

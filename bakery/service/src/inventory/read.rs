@@ -27,6 +27,8 @@ const MANIFESTS_AT_ONCE: usize = 16;
 pub struct Storehouse {
     /// The store.
     pub store: Store,
+    /// The server that it lies on.
+    pub jetstream: jetstream::Context,
     snapshots: kv::Store,
     workers: kv::Store,
     definitions: kv::Store,
@@ -60,6 +62,7 @@ impl Storehouse {
             snapshots,
             workers: open(&jetstream, bucket::WORKERS).await?,
             definitions: open(&jetstream, bucket::ENVIRONMENTS).await?,
+            jetstream,
         })
     }
 

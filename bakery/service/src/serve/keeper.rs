@@ -19,6 +19,7 @@ use async_trait::async_trait;
 use bus::telemetry::Causes;
 use bus::watch;
 use futures_util::StreamExt as _;
+use jiff::Timestamp;
 use schemas::bake::{BakeRequest, BakeRequestSchema, RecentBake};
 use schemas::names::{BakeSubject, Definition};
 use schemas::{Sha256Digest, Token, Trust, canonical};
@@ -30,7 +31,7 @@ use uuid::Uuid;
 
 use super::Server;
 use crate::error::BakeError;
-use crate::history::Shelf;
+use crate::history::{Asked, Shelf};
 use crate::news::{News, Reporter};
 
 /// 1 min between two looks at the age of templates, which is counted in hours, and at what went wrong the last time.
@@ -47,6 +48,8 @@ pub(super) struct Keeper {
     server: Arc<Server>,
     /// What changed and is not dealt with.
     changed: BTreeSet<Definition>,
+    /// What changed, could not be dealt with, and is due at the next look.
+    postponed: BTreeSet<Definition>,
     /// The templates that are defined.
     templates: BTreeMap<Token, Kept>,
 }
@@ -77,6 +80,7 @@ impl Keeper {
         Self {
             server,
             changed: BTreeSet::new(),
+            postponed: BTreeSet::new(),
             templates: BTreeMap::new(),
         }
     }
@@ -103,7 +107,7 @@ impl Keeper {
                     () = tokio::time::sleep(SETTLED_AFTER), if !self.changed.is_empty() => {
                         self.deal_with_changes().await;
                     }
-                    _ = look.tick() => self.note_old_templates().await,
+                    _ = look.tick() => self.note_what_is_due().await,
                 }
             }
         }
@@ -121,8 +125,9 @@ impl Keeper {
         }
     }
 
-    /// Templates whose time is over, or that could not be baked the last time and are due again.
-    async fn note_old_templates(&mut self) {
+    /// What was postponed, and templates whose time is over or that could not be baked the last time and are due again.
+    async fn note_what_is_due(&mut self) {
+        self.changed.append(&mut self.postponed);
         for (name, kept) in &self.templates {
             if kept.not_before.is_some_and(|time| time > Instant::now()) {
                 continue;
@@ -156,7 +161,8 @@ impl Keeper {
         }
         for (tenant, name) in environments {
             if let Err(error) = self.environment(&tenant, &name).await {
-                warn!(%tenant, environment = %name, error = %format!("{error:#}"), "bakes of a changed environment not requested");
+                warn!(%tenant, environment = %name, error = %format!("{error:#}"), "bakes of a changed environment not requested; looked at again");
+                self.postponed.insert(Definition::Environment(tenant, name));
             }
         }
     }
@@ -170,11 +176,19 @@ impl Keeper {
         let before = server.bakery.template_key(name).await?;
         let kept = self.templates.entry(name.clone()).or_default();
         kept.key = kept.key.or(before);
-        let manifest = server.bakery.template(&definition, &Logged).await?;
-        if kept.key.replace(manifest.key) == Some(manifest.key) {
+        let asked = Asked {
+            request_id: "definition".parse().expect("a plain word is a token"),
+            at: Timestamp::now(),
+            again: false,
+        };
+        let manifest = server.bakery.template(&definition, &asked, &Logged).await?;
+        if kept.key == Some(manifest.key) {
             return Ok(Vec::new());
         }
-        Ok(server.definitions.environments_of(name).await?)
+        let environments = server.definitions.environments_of(name).await?;
+        // Last: where those could not be listed, the next look finds the key changed again.
+        kept.key = Some(manifest.key);
+        Ok(environments)
     }
 
     /// Notes how it went with a template, and leaves one alone that cannot be baked: ever longer.

@@ -9,15 +9,15 @@ use schemas::bake::{BakeEventKind, BakeRequest};
 use schemas::names::{self, BakeSubject};
 use schemas::result::LogRef;
 use schemas::{FieldError, ObjectUri, Sha256Digest};
-use setup::{SetupError, Transcript};
+use setup::Transcript;
 use store::Fault;
 use tracing::{error, info, warn};
 
 use super::Server;
-use super::baking::Failed;
+use super::baking::{Failed, Request};
 use crate::bakery::{Baked, Order};
 use crate::error::BakeError;
-use crate::events::Events;
+use crate::events::{Author, Events};
 use crate::news::{News, Reporter};
 
 /// 10 s: a server that is started again is back by then.
@@ -66,12 +66,14 @@ pub(super) async fn handle(server: &Server, message: &Message) -> Outcome {
     events
         .tell(News::new(BakeEventKind::Requested, taken))
         .await;
-    match Box::pin(server.bake(&order, &events)).await {
+    let request = Request::new(&order, &events, message);
+    match Box::pin(server.bake(&request)).await {
         Ok(baked) => {
             info!(%tenant, %environment, key = %baked.key, found = baked.found, "baked");
             Outcome::Settled.once(events.tell_surely(published(baked)).await)
         }
-        Err(error) => failed(server, message, &order, error, &events).await,
+        Err(failed) if matches!(failed.error, BakeError::Ending) => abandon(server, message).await,
+        Err(failed) => tell_failure(&request, &failed).await,
     }
 }
 
@@ -93,18 +95,12 @@ pub(super) async fn abandon(server: &Server, message: &Message) -> Outcome {
     Outcome::Again(ABANDONED_FOR)
 }
 
-async fn failed(
-    server: &Server,
-    message: &Message,
-    order: &Order,
-    failure: Failed,
-    events: &Events,
-) -> Outcome {
-    let (tries, error) = (tries(message), &failure.error);
+async fn tell_failure(request: &Request<'_>, failed: &Failed) -> Outcome {
+    let (order, error) = (request.order, &failed.error);
     let sentence = Causes(error).to_string();
     let (tenant, environment) = (&order.tenant, &order.request.environment);
     let reason = error.reason();
-    let outcome = after(error.fault(), tries);
+    let outcome = after(error.fault(), request.tries);
     let news = match outcome {
         Outcome::Again(delay) => {
             error!(%tenant, %environment, reason, error = sentence, "bake failed, trying again");
@@ -113,31 +109,17 @@ async fn failed(
         }
         Outcome::Settled => {
             warn!(%tenant, %environment, reason, error = sentence, "bake failed");
-            let news = last_news(server, order, tries, &failure).await;
-            server
-                .remember_failure(order, &failure, news.log.clone())
-                .await;
-            news
+            News {
+                key: failed.key,
+                step: error.step().cloned(),
+                output: error.transcript().map(Transcript::end),
+                log: failed.log.clone(),
+                ..News::new(BakeEventKind::Failed, sentence)
+            }
         }
     };
-    outcome.once(events.tell_surely(news.because(reason)).await)
-}
-
-/// What is told of a bake that failed for good.
-async fn last_news(server: &Server, order: &Order, tries: u64, failed: &Failed) -> News {
-    let error = &failed.error;
-    let mut news = News::new(BakeEventKind::Failed, Causes(error).to_string());
-    news.key = failed.key;
-    news.step = error.step().cloned();
-    match error {
-        BakeError::Setup(SetupError::Step(failure)) => {
-            news.output = Some(failure.transcript.end());
-            news.log = stored(server, order, tries, failure.transcript.clone()).await;
-        }
-        BakeError::Remembered(failure) => news.log.clone_from(&failure.log),
-        _ => {}
-    }
-    news
+    let telling = request.events.tell_surely(news.because(reason));
+    outcome.once(telling.await)
 }
 
 /// What becomes of a message whose bake failed for the `tries`th time.
@@ -150,10 +132,9 @@ pub(super) fn after(fault: Fault, tries: u64) -> Outcome {
 }
 
 /// Stores the output of the setup; none where there was none. That it cannot be stored is not what failed the bake.
-async fn stored(
+pub(super) async fn stored(
     server: &Server,
-    order: &Order,
-    tries: u64,
+    request: &Request<'_>,
     transcript: Transcript,
 ) -> Option<LogRef> {
     let (bytes, truncated) = transcript.into_whole();
@@ -161,8 +142,8 @@ async fn stored(
         return None;
     }
     let bucket = &server.objects.buckets().logs;
-    let attempt = u32::try_from(tries).unwrap_or(u32::MAX);
-    let key = names::bake_log_object(&order.tenant, &order.request.request_id, attempt);
+    let Order { tenant, trust, .. } = request.order;
+    let key = names::bake_log_object(tenant, *trust, request.sequence, request.tries);
     let (digest, size_bytes) = (Sha256Digest::of(&bytes), bytes.len() as u64);
     if let Err(error) = server.objects.put(bucket, &key, Bytes::from(bytes)).await {
         error!(error = %Causes(&error), "the output of a setup is not stored");
@@ -196,7 +177,10 @@ fn events(server: &Server, order: &Order) -> Events {
         &order.tenant,
         &order.request.environment,
         order.request.request_id.clone(),
-        server.bakery.class().clone(),
+        Author {
+            class: server.bakery.class().clone(),
+            trust: order.trust,
+        },
     )
 }
 

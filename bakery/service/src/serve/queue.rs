@@ -22,6 +22,9 @@ use super::outcome::Outcome;
 /// 10 s: three of them fit into the time after which the server gives the message to another.
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
+/// 3 s for a handler to give its lease back before it is dropped: two answers of a server that is not far.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// 20 s for one question for a message, so that a consumer that was lost is soon made again.
 const FETCH_EXPIRY: Duration = Duration::from_secs(20);
 
@@ -109,7 +112,7 @@ async fn serve_one(handler: &dyn Handler, message: &Message, shutdown: &Cancella
     let outcome = tokio::select! {
         outcome = handler.handle(message) => outcome,
         () = keep_alive(message) => unreachable!("a heart does not stop by itself"),
-        () = shutdown.cancelled() => handler.abandon(message).await,
+        () = past(shutdown) => handler.abandon(message).await,
     };
     let answered = match outcome {
         Outcome::Settled => message.double_ack().await,
@@ -118,6 +121,12 @@ async fn serve_one(handler: &dyn Handler, message: &Message, shutdown: &Cancella
     if let Err(error) = answered {
         warn!(subject = %message.subject, %error, "not answered, the message will come again");
     }
+}
+
+/// Returns once the bakery was asked to end and a handler that can has ended.
+async fn past(shutdown: &CancellationToken) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(LAST_WORDS).await;
 }
 
 /// Tells the server that the message is worked on, for ever.

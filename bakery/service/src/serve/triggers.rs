@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::Server;
 use super::outcome::{self, Outcome};
 use super::queue::Handler;
-use crate::events::Events;
+use crate::events::{Author, Events};
 use crate::news::News;
 
 /// Turns triggers into requests.
@@ -31,6 +31,8 @@ struct Triggered {
     subject: BakeTriggerSubject,
     source: Source,
     request_id: Token,
+    /// Its place in the stream of triggers.
+    sequence: u64,
 }
 
 #[async_trait]
@@ -97,7 +99,10 @@ impl Triggers {
             &triggered.subject.tenant,
             &triggered.subject.environment,
             triggered.request_id.clone(),
-            self.0.bakery.class().clone(),
+            Author {
+                class: self.0.bakery.class().clone(),
+                trust: triggered.subject.trust,
+            },
         )
     }
 }
@@ -139,8 +144,8 @@ impl Server {
             key: None,
             again: true,
         };
-        // A trigger that comes again asks again for nothing.
-        let id = format!("bake-{}-{class}", triggered.request_id);
+        // A trigger that is delivered again asks again for nothing; its place in the stream is nobody's choice.
+        let id = format!("bake-trigger-{}-{class}", triggered.sequence);
         self.ask(&subject, &request, id).await
     }
 
@@ -198,6 +203,7 @@ fn read(message: &Message) -> Result<Triggered, String> {
     Ok(Triggered {
         subject,
         source: trigger.source,
+        sequence,
         request_id: request_id.expect("a word and a number make a token"),
     })
 }
