@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -11,6 +12,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, fallocate};
 use nix::unistd::{Whence, lseek};
+use tracing::warn;
+use vm::extents::extents;
 
 /// `FICLONE` of linux/fs.h: `_IOW(0x94, 9, int)`.
 const FICLONE: libc::Ioctl = 0x4004_9409;
@@ -36,14 +39,10 @@ pub fn copy(from: &Path, to: &Path) -> io::Result<()> {
 
 /// Gives `to` the length and the data of `from`; where `from` has holes, `to` is left as it is.
 pub fn copy_data(from: &File, to: BorrowedFd<'_>) -> io::Result<()> {
-    let length = from.metadata()?.len();
-    let length = i64::try_from(length).map_err(io::Error::other)?;
-    nix::unistd::ftruncate(to, length)?;
-    let mut offset = 0;
-    while let Some(start) = seek(from, offset, Whence::SeekData)? {
-        let end = seek(from, start, Whence::SeekHole)?.unwrap_or(length);
-        copy_extent(from, to, start, end)?;
-        offset = end;
+    nix::unistd::ftruncate(to, place(from.metadata()?.len())?)?;
+    for extent in extents(from)? {
+        let extent = extent?;
+        copy_extent(from, to, place(extent.start)?, place(extent.end)?)?;
     }
     Ok(())
 }
@@ -54,27 +53,38 @@ const BLOCK: usize = 64 * 1024;
 /// What a block is compared with.
 static ZEROES: [u8; BLOCK] = [0; BLOCK];
 
-/// Makes holes of the blocks of `path` that are zero; gives the number of bytes. The file reads the same.
+/// Makes holes of the blocks of `path` that are zero; gives the number of bytes. The file reads the same. On a filesystem that makes no
+/// holes it stays as it is: what is stored of it is no larger for that.
 pub fn dig(path: &Path) -> io::Result<u64> {
     let file = File::options().read(true).write(true).open(path)?;
-    let length = i64::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
     let mut block = vec![0; BLOCK];
-    let (mut dug, mut offset) = (0, 0);
-    while let Some(start) = seek(&file, offset, Whence::SeekData)? {
-        let end = seek(&file, start, Whence::SeekHole)?.unwrap_or(length);
-        dug += dig_extent(&file, start, end, &mut block)?;
-        offset = end;
+    let mut dug = 0;
+    for extent in extents(&file)? {
+        match dig_extent(&file, extent?, &mut block) {
+            Ok(bytes) => dug += bytes,
+            Err(error) if makes_no_holes(&error) => {
+                warn!(path = %path.display(), %error, "this filesystem makes no holes");
+                break;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(dug)
 }
 
+/// Whether that is the answer of a filesystem that cannot make holes at all.
+fn makes_no_holes(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EOPNOTSUPP as i32)
+}
+
 /// Makes holes in one extent of data: one for each run of zero blocks.
-fn dig_extent(file: &File, start: i64, end: i64, block: &mut [u8]) -> io::Result<u64> {
-    let (mut dug, mut at, mut zero_since) = (0, start, None);
-    while at < end {
-        let size = usize::try_from(end - at).map_or(block.len(), |left| left.min(block.len()));
+fn dig_extent(file: &File, extent: Range<u64>, block: &mut [u8]) -> io::Result<u64> {
+    let (mut dug, mut at, mut zero_since) = (0, extent.start, None);
+    while at < extent.end {
+        let left = extent.end - at;
+        let size = usize::try_from(left).map_or(block.len(), |left| left.min(block.len()));
         let bytes = &mut block[..size];
-        file.read_exact_at(bytes, at.cast_unsigned())?;
+        file.read_exact_at(bytes, at)?;
         match (*bytes == ZEROES[..size], zero_since) {
             (true, None) => zero_since = Some(at),
             (false, Some(since)) => {
@@ -83,27 +93,23 @@ fn dig_extent(file: &File, start: i64, end: i64, block: &mut [u8]) -> io::Result
             }
             (true, Some(_)) | (false, None) => {}
         }
-        at += i64::try_from(size).expect("a block is small");
+        at += size as u64;
     }
     match zero_since {
-        Some(since) => Ok(dug + punch(file, since, end)?),
+        Some(since) => Ok(dug + punch(file, since, extent.end)?),
         None => Ok(dug),
     }
 }
 
-fn punch(file: &File, from: i64, to: i64) -> io::Result<u64> {
+fn punch(file: &File, from: u64, to: u64) -> io::Result<u64> {
     let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-    fallocate(file, flags, from, to - from)?;
-    Ok((to - from).cast_unsigned())
+    fallocate(file, flags, place(from)?, place(to - from)?)?;
+    Ok(to - from)
 }
 
-/// Where the next data or hole begins; `None` behind the last.
-fn seek(file: &File, offset: i64, what: Whence) -> io::Result<Option<i64>> {
-    match lseek(file, offset, what) {
-        Ok(found) => Ok(Some(found)),
-        Err(Errno::ENXIO) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
+/// A place in a file as the system calls want it.
+fn place(offset: u64) -> io::Result<i64> {
+    i64::try_from(offset).map_err(io::Error::other)
 }
 
 /// `sendfile` copies inside the kernel, also between filesystems and into a memfd.
@@ -152,6 +158,14 @@ mod tests {
         let blocks = std::fs::metadata(&path).unwrap().blocks();
         assert!(blocks * 512 < 1 << 20, "{blocks} blocks");
         assert_eq!(dig(&path).unwrap(), 0, "what is a hole is one already");
+    }
+
+    #[test]
+    fn only_a_filesystem_that_makes_no_holes_is_let_off() {
+        let error = |errno: Errno| io::Error::from(errno);
+        assert!(makes_no_holes(&error(Errno::EOPNOTSUPP)));
+        assert!(!makes_no_holes(&error(Errno::ENOSPC)));
+        assert!(!makes_no_holes(&io::ErrorKind::UnexpectedEof.into()));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod conformance;
 pub mod driver;
+pub mod extents;
 pub mod fake;
 pub mod identity;
 pub mod search;

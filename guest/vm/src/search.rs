@@ -4,12 +4,13 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use memchr::memmem::Finder;
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
+
+use crate::extents::extents;
 
 /// 1 MiB: read and searched at a time.
 const BLOCK: usize = 1 << 20;
@@ -18,16 +19,10 @@ const BLOCK: usize = 1 << 20;
 pub fn first_found(path: &Path, needles: &[&[u8]]) -> io::Result<Option<usize>> {
     let file = File::open(path)?;
     let mut search = Search::new(needles);
-    let mut offset = 0;
-    while let Some(start) = seek(&file, offset, Whence::SeekData)? {
-        let end = match seek(&file, start, Whence::SeekHole)? {
-            Some(end) => end,
-            None => file.metadata()?.len(),
-        };
-        if let Some(found) = search.extent(&file, start, end)? {
+    for extent in extents(&file)? {
+        if let Some(found) = search.extent(&file, extent?)? {
             return Ok(Some(found));
         }
-        offset = end;
     }
     Ok(None)
 }
@@ -51,11 +46,13 @@ impl<'a> Search<'a> {
     }
 
     /// Searches one extent of data.
-    fn extent(&mut self, file: &File, start: u64, end: u64) -> io::Result<Option<usize>> {
+    fn extent(&mut self, file: &File, extent: Range<u64>) -> io::Result<Option<usize>> {
         self.buffer.clear();
-        let mut offset = start;
-        while offset < end {
-            let left = usize::try_from(end - offset).unwrap_or(BLOCK).min(BLOCK);
+        let mut offset = extent.start;
+        while offset < extent.end {
+            let left = usize::try_from(extent.end - offset)
+                .unwrap_or(BLOCK)
+                .min(BLOCK);
             let kept = self.buffer.len().min(self.overlap);
             self.buffer.drain(..self.buffer.len() - kept);
             self.buffer.resize(kept + left, 0);
@@ -72,16 +69,6 @@ impl<'a> Search<'a> {
         self.finders
             .iter()
             .position(|finder| !finder.needle().is_empty() && finder.find(&self.buffer).is_some())
-    }
-}
-
-/// Where the next data or hole begins; `None` behind the last.
-fn seek(file: &File, offset: u64, what: Whence) -> io::Result<Option<u64>> {
-    let offset = i64::try_from(offset).map_err(io::Error::other)?;
-    match lseek(file, offset, what) {
-        Ok(found) => Ok(Some(found.cast_unsigned())),
-        Err(Errno::ENXIO) => Ok(None),
-        Err(error) => Err(error.into()),
     }
 }
 

@@ -11,6 +11,12 @@ use super::rig::Rig;
 /// What "at once" may take on a loaded machine under emulation; the commands would run for a thousand seconds.
 const SOON: Duration = Duration::from_secs(20);
 
+/// The least that the host may measure of a time that the guest waits for by its own clock, which runs a few per cent fast under
+/// emulation on a busy host (1.1 % were measured, of 300 ms). An agent that does not wait at all is far from it.
+fn least(time: Duration) -> Duration {
+    time.mul_f64(0.95)
+}
+
 pub(super) async fn signal(rig: &Rig<'_>) -> Result<Outcome, Failure> {
     let guest = rig.fork().await?;
     for signal in [9, 15] {
@@ -35,7 +41,7 @@ pub(super) async fn timeout(rig: &Rig<'_>) -> Result<Outcome, Failure> {
     let took = started.elapsed();
     let termination = &output.ended().termination;
     equal("the end", termination, &Termination::TimedOut)?;
-    check(took >= spec.timeout, &format!("it took {took:?}"))?;
+    check(took >= least(spec.timeout), &format!("it took {took:?}"))?;
     check(took < SOON, &format!("it took {took:?}"))?;
     for name in ["main", "background"] {
         let id = guest.sh(&format!("cat {name}")).await?;
@@ -67,7 +73,7 @@ pub(super) async fn stubborn(rig: &Rig<'_>) -> Result<Outcome, Failure> {
         let took = asked.elapsed();
         equal("the end", end, Termination::Terminated)?;
         check(
-            took >= grace && took < SOON,
+            took >= least(grace) && took < SOON,
             &format!("it took {took:?} with a grace of {grace:?}"),
         )?;
         guest.wait_for_end_of(&id).await?;
