@@ -33,8 +33,14 @@ const ARGUMENT: &str = "take-free-memory";
 /// This program, wherever its file is by now.
 const MYSELF: &str = "/proc/self/exe";
 
-/// 2 min for the child: more than ten times what 1 GiB takes under emulation (2.6 s; 10 s on a busy machine).
-const LIMIT: Duration = Duration::from_mins(2);
+/// 1 min for the child, and another for each GiB: ample, where a GiB takes 2.6 s under emulation, and 10 s on a busy machine.
+const LIMIT_OF_GIB: Duration = Duration::from_mins(1);
+
+/// 3 min at most: the host waits 5 min for all of this without a word, and writing back to the disk takes its part of them.
+const MOST: Duration = Duration::from_mins(3);
+
+/// 30 s for a killed child to be gone: the kernel takes its memory back first.
+const DYING: Duration = Duration::from_secs(30);
 
 /// `FITRIM` of linux/fs.h: `_IOWR('X', 121, struct fstrim_range)`.
 const TRIM: libc::Ioctl = 0xc018_5879_u64 as libc::Ioctl;
@@ -103,7 +109,7 @@ fn take_free_memory(channel: &mut Channel, reaper: &Reaper) -> Result<u64, Failu
         .stderr(Stdio::null());
     let child = reaper.spawn(&mut command, channel.half().events());
     let mut child = child.map_err(Failure::doing("start the child that takes free memory"))?;
-    let ended = wait(channel, &child);
+    let ended = wait(channel, &child, limit(memory::total().unwrap_or(0)));
     drop(lowered);
     let status = ended?;
     let mut text = String::new();
@@ -115,9 +121,15 @@ fn take_free_memory(channel: &mut Channel, reaper: &Reaper) -> Result<u64, Failu
     taken.map_err(|_| Failure::Problem(format!("the child that takes free memory: {status:?}")))
 }
 
+/// How long the child may take in a machine with `total` bytes of memory.
+fn limit(total: u64) -> Duration {
+    let gib = u32::try_from(total.div_ceil(1 << 30)).unwrap_or(u32::MAX);
+    LIMIT_OF_GIB.saturating_mul(gib.saturating_add(1)).min(MOST)
+}
+
 /// Waits for the child's end; brings it about when its time is over, or when nobody waits for the answer.
-fn wait(channel: &mut Channel, child: &Child) -> Result<WaitStatus, Failure> {
-    let until = Instant::now() + LIMIT;
+fn wait(channel: &mut Channel, child: &Child, limit: Duration) -> Result<WaitStatus, Failure> {
+    let mut until = Instant::now() + limit;
     let kill = || {
         let child = nix::unistd::Pid::from_raw(child.id().cast_signed());
         // Gone already: that is what was wanted.
@@ -135,6 +147,7 @@ fn wait(channel: &mut Channel, child: &Child) -> Result<WaitStatus, Failure> {
             None => {
                 late = true;
                 kill();
+                until = Instant::now() + DYING;
             }
             Some(Event::Message(_) | Event::Data(_) | Event::Closed | Event::SaidAll) => {}
         }
@@ -157,5 +170,16 @@ pub(crate) fn child() -> ExitCode {
             eprintln!("sourdough-agent: take free memory: {error}");
             ExitCode::FAILURE
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_larger_machine_gets_more_time_but_less_than_the_host_waits() {
+        let minutes = |gib: u64| limit(gib << 30).as_secs() / 60;
+        assert_eq!([0, 1, 2, 3, 64].map(minutes), [1, 2, 3, 3, 3]);
     }
 }

@@ -28,8 +28,9 @@ const MAX_PATH: usize = 4096;
 /// Longest problem that is passed on: a paragraph.
 const MAX_PROBLEM: usize = 1024;
 
-/// How long an agent may be silent about anything but a command. The longest it works without a word is to hash a file before
-/// it sends it: under emulation some 10 GiB in this time.
+/// How long an agent may be silent about anything but a command. Two things take it long without a word: to hash a file before it sends
+/// it, under emulation some 10 GiB in this time, and to settle, where it gives itself 3.5 min for the memory and leaves the rest to
+/// the disk.
 const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What an agent would not or could not do.
