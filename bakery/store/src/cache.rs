@@ -5,7 +5,7 @@
 //! <root>/snapshots/<manifest digest>/used  locked shared by whoever uses the snapshot; its time is the last use
 //! <root>/partial/<manifest digest>/        a download under way, or what is left of one; the next continues it
 //! <root>/partial/<manifest digest>.lock    locked by who downloads it
-//! <root>/room.lock                         locked by who makes room
+//! <root>/room.lock                         locked by who makes room, discards or sweeps
 //! <root>/discarded/<random>/               on its way out
 //! ```
 //!
@@ -123,9 +123,11 @@ impl Cache {
     pub(crate) fn discard(&self, manifest: &Sha256Digest) -> Result<(), StoreError> {
         self.make()?;
         let path = self.snapshot(manifest);
+        let alone = self.lock_room()?;
         let discarded = self
             .out(&path)
             .map_err(StoreError::disk(format!("discard {}", path.display())))?;
+        drop(alone);
         remove(&discarded);
         Ok(())
     }
@@ -165,6 +167,7 @@ impl Cache {
     }
 
     /// Moves a directory, or what else stands there, out of sight; it may be gone already. Removing it is another matter.
+    /// Only for who holds the lock for room: a sweep of another process would take the place that it is moved to for a dead one's.
     fn out(&self, path: &Path) -> io::Result<PathBuf> {
         let discarded = tempfile::tempdir_in(self.discarded())?.keep();
         match fs::rename(path, discarded.join("discarded")) {

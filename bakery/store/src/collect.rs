@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use schemas::{Sha256Digest, names};
+use schemas::Sha256Digest;
 use tracing::{info, warn};
 
 use crate::error::StoreError;
@@ -88,8 +88,7 @@ struct Snapshot {
 impl Snapshot {
     /// Whether others may be forked from it.
     fn is_template(&self) -> bool {
-        let manifest = self.manifest.as_ref();
-        manifest.is_some_and(|manifest| manifest.parts.template_key.is_none())
+        self.manifest.as_ref().is_some_and(Manifest::is_template)
     }
 }
 
@@ -103,29 +102,6 @@ impl Store {
             .collect())
     }
 
-    /// Takes the pointer of `key` away, if there is one: from now on nobody finds the snapshot. What it consists of goes with
-    /// a collection.
-    pub async fn unpublish(&self, key: &Sha256Digest) -> Result<(), StoreError> {
-        let name = names::snapshot_pointer(key);
-        loop {
-            let pointer = self.pointers.get(&name).await;
-            let pointer = pointer.map_err(StoreError::pointers("unpublish a snapshot"))?;
-            let Some(digest) = pointer.digest else {
-                return Ok(());
-            };
-            let manifest = self.readable_manifest(&digest).await?;
-            let snapshot = Snapshot {
-                key: *key,
-                pointer,
-                digest,
-                manifest,
-            };
-            if self.retire(&snapshot).await? {
-                return Ok(());
-            }
-        }
-    }
-
     /// Takes away what nobody needs: the pointers of snapshots that `plan` does not keep and that are older than its grace;
     /// then the manifests and chunks that no other manifest names and that are older than the grace. The chunks of a
     /// template stay for one grace period more. Safe at any time, also while snapshots are published.
@@ -136,7 +112,10 @@ impl Store {
             marked.snapshot(snapshot);
         }
         for snapshot in gone {
-            let went = plan.dry_run || self.retire(&snapshot).await?;
+            let went = plan.dry_run
+                || self
+                    .retire(&snapshot.key, snapshot.pointer, snapshot.manifest.as_ref())
+                    .await?;
             if !went {
                 // It was published anew: step 4 reads what stands there now.
                 continue;
@@ -187,21 +166,21 @@ impl Store {
                 key,
                 pointer,
                 digest,
-                manifest: self.readable_manifest(&digest).await?,
+                manifest: self.manifest_if_there(&digest).await?,
             })
         });
         let reads = stream::iter(reads.collect::<Vec<_>>());
         reads.buffered(IN_FLIGHT).try_collect().await
     }
 
-    /// A manifest, if it is whole. One that is not protects nothing: its snapshot cannot be fetched.
-    async fn readable_manifest(
+    /// A manifest, if it is there. One that cannot be read ends the collection: nobody knows what it names, so nothing may go.
+    async fn manifest_if_there(
         &self,
         digest: &Sha256Digest,
     ) -> Result<Option<Manifest>, StoreError> {
         match self.manifest(digest).await {
             Ok(manifest) => Ok(Some(manifest)),
-            Err(error @ (StoreError::NoManifest { .. } | StoreError::BadManifest { .. })) => {
+            Err(error @ StoreError::NoManifest { .. }) => {
                 warn!(%error, "a published snapshot is not whole");
                 Ok(None)
             }
@@ -221,25 +200,6 @@ impl Store {
             !plan.keep.contains(&snapshot.key) && age.is_none_or(|age| age >= plan.grace)
         };
         Ok(self.snapshots().await?.into_iter().partition(goes))
-    }
-
-    /// Takes a pointer away if it still is what it was. The manifest of a template is written again first: to be young is what
-    /// protects its chunks from now on, on which a publication may rely that began while the pointer stood.
-    async fn retire(&self, snapshot: &Snapshot) -> Result<bool, StoreError> {
-        if let Some(manifest) = snapshot
-            .manifest
-            .as_ref()
-            .filter(|_| snapshot.is_template())
-        {
-            self.put_manifest(manifest).await?;
-        }
-        let name = names::snapshot_pointer(&snapshot.key);
-        let removed = self.pointers.remove(&name, snapshot.pointer).await;
-        let removed = removed.map_err(StoreError::pointers("take a snapshot's pointer away"))?;
-        if removed {
-            info!(key = %snapshot.key, "a snapshot is published no more");
-        }
-        Ok(removed)
     }
 }
 

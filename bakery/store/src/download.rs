@@ -144,12 +144,40 @@ impl Download {
         match self.fetch(&wanted).await {
             Ok(()) => {}
             Err(error @ StoreError::Disk { .. }) => return Err(error),
-            Err(error) => {
-                warn!(key = %self.key, chunk = %wanted.digest, %error, "fetching a chunk again");
-                self.fetch(&wanted).await?;
+            Err(first) => {
+                warn!(key = %self.key, chunk = %wanted.digest, error = %first, "fetching a chunk again");
+                if let Err(second) = self.fetch(&wanted).await {
+                    return Err(self.settle(first, second, &wanted.digest).await);
+                }
             }
         }
         Ok(Origin::Network)
+    }
+
+    /// What is said of a chunk that could not be had twice. That it cannot be had for good is only said if both tries found so; if
+    /// it is damaged, its object goes before that is said: why, `withdraw` tells.
+    async fn settle(
+        &self,
+        first: StoreError,
+        second: StoreError,
+        chunk: &Sha256Digest,
+    ) -> StoreError {
+        if second.is_for_good() && !first.is_for_good() {
+            return first;
+        }
+        let StoreError::Corrupt { .. } = second else {
+            return second;
+        };
+        match objects::delete(&self.objects, Kind::Chunk, chunk).await {
+            Ok(()) => {
+                warn!(key = %self.key, %chunk, error = %second, "deleted a damaged chunk");
+                second
+            }
+            Err(error) => {
+                warn!(key = %self.key, %chunk, error = %second, "a damaged chunk cannot be deleted");
+                error
+            }
+        }
     }
 
     /// Whether the chunk is here already, or a neighbour gave it.

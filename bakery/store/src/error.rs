@@ -114,6 +114,36 @@ impl StoreError {
         }
     }
 
+    /// Whether another try may succeed a moment later.
+    pub(crate) fn is_transient(&self) -> bool {
+        match self {
+            Self::Objects { source, .. } => source.is_transient(),
+            Self::Download { .. } | Self::Pointers { .. } => true,
+            Self::NotFound { .. }
+            | Self::Missing { .. }
+            | Self::Corrupt { .. }
+            | Self::NoManifest { .. }
+            | Self::BadManifest { .. }
+            | Self::Unpublishable { .. }
+            | Self::Disk { .. } => false,
+        }
+    }
+
+    /// Whether it says of a published snapshot that it cannot be had, however often it is tried.
+    pub(crate) fn is_for_good(&self) -> bool {
+        match self {
+            Self::Missing { .. } | Self::Corrupt { .. } => true,
+            Self::NotFound { .. }
+            | Self::NoManifest { .. }
+            | Self::BadManifest { .. }
+            | Self::Unpublishable { .. }
+            | Self::Disk { .. }
+            | Self::Objects { .. }
+            | Self::Download { .. }
+            | Self::Pointers { .. } => false,
+        }
+    }
+
     /// What it means for the snapshot with that key that its manifest cannot be had.
     pub(crate) fn of_snapshot(self, key: Sha256Digest) -> Self {
         let file = "its manifest".to_owned();

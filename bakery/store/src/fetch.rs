@@ -66,28 +66,49 @@ impl Store {
     /// What is downloaded is verified before it is visible; what is damaged in the cache is downloaded again. Calls for one
     /// snapshot, of any process that shares the cache, share one download; one that is interrupted is continued by the next.
     /// Memory: at most two chunks for each of 16 transfers, whatever the snapshot's size, and its manifest.
+    ///
+    /// A snapshot that is missing or damaged in the object store, twice in a row, is withdrawn before the error is returned:
+    /// the next who asks for the key finds none, and has it baked anew.
     pub async fn fetch(
         &self,
         key: &Sha256Digest,
         progress: &dyn Progress,
     ) -> Result<Snapshot, StoreError> {
-        let digest = self.find(key).await?;
-        let digest = digest.ok_or(StoreError::NotFound { key: *key })?;
+        let pointer = self.pointer(key).await?;
+        let digest = pointer.digest.ok_or(StoreError::NotFound { key: *key })?;
+        let fetched = Box::pin(self.fetch_digest(key, digest, progress)).await;
+        if let Err(error) = &fetched
+            && error.is_for_good()
+        {
+            Box::pin(self.withdraw(key, pointer, error)).await;
+        }
+        fetched
+    }
+
+    /// The snapshot of that manifest, which the pointer of `key` leads to.
+    async fn fetch_digest(
+        &self,
+        key: &Sha256Digest,
+        digest: Sha256Digest,
+        progress: &dyn Progress,
+    ) -> Result<Snapshot, StoreError> {
         let lock = self.fetching.lock_for(digest);
         let _held = lock.lock().await;
         if let Some(snapshot) = self.cached(*key, digest).await? {
+            check_key(&snapshot.manifest, key)?;
             return Ok(snapshot);
         }
         let downloading = self.cache.lock(&digest).await?;
         // Whoever had the lock may have brought it.
         if let Some(snapshot) = self.cached(*key, digest).await? {
             downloading.done();
+            check_key(&snapshot.manifest, key)?;
             return Ok(snapshot);
         }
         let begun = Instant::now();
-        let bytes = self.manifest_bytes(digest).await;
-        let bytes = bytes.map_err(|error| error.of_snapshot(*key))?;
-        let manifest = parse_manifest(&bytes, digest).map_err(|error| error.of_snapshot(*key))?;
+        let read = self.read_manifest(digest).await;
+        let (manifest, bytes) = read.map_err(|error| error.of_snapshot(*key))?;
+        check_key(&manifest, key)?;
         let downloaded = self.download(&manifest, bytes, digest, downloading, progress);
         let (dir, in_use) = downloaded.await?;
         info!(%key, %digest, took = ?begun.elapsed(), "fetched a snapshot");
@@ -101,7 +122,7 @@ impl Store {
 
     /// The manifest that `key` leads to, if its snapshot can be fetched: the manifest can be read, and every chunk that it
     /// names is there with its length. `None` if nothing is published, or something of it is gone; publishing it again
-    /// sends what is not there.
+    /// sends what is not there. The chunks themselves are not read: [`Store::fetch`] takes those away that are damaged.
     pub async fn find_whole(&self, key: &Sha256Digest) -> Result<Option<Manifest>, StoreError> {
         let Some(digest) = self.find(key).await? else {
             return Ok(None);
@@ -114,6 +135,10 @@ impl Store {
             }
             Err(error) => return Err(error),
         };
+        if let Err(error) = check_key(&manifest, key) {
+            warn!(%error, "a published snapshot is another's");
+            return Ok(None);
+        }
         let gap = self.gap(&manifest).await?;
         if let Some(file) = &gap {
             warn!(%key, %digest, file, "a published snapshot is not whole");
@@ -145,10 +170,30 @@ impl Store {
         Ok(None)
     }
 
-    /// The manifest with that digest, from the object store.
+    /// The manifest with that digest, from the object store. One that is damaged is read once more.
     pub async fn manifest(&self, digest: &Sha256Digest) -> Result<Manifest, StoreError> {
-        let bytes = self.manifest_bytes(*digest).await?;
-        parse_manifest(&bytes, *digest)
+        let (manifest, _) = self.read_manifest(*digest).await?;
+        Ok(manifest)
+    }
+
+    /// A manifest and its bytes. What is said of it was found twice if it says that the manifest is damaged or not there: much
+    /// follows from that.
+    async fn read_manifest(&self, digest: Sha256Digest) -> Result<(Manifest, Vec<u8>), StoreError> {
+        match self.read_manifest_once(digest).await {
+            Err(error @ (StoreError::NoManifest { .. } | StoreError::BadManifest { .. })) => {
+                warn!(%error, "reading it again");
+                self.read_manifest_once(digest).await
+            }
+            read => read,
+        }
+    }
+
+    async fn read_manifest_once(
+        &self,
+        digest: Sha256Digest,
+    ) -> Result<(Manifest, Vec<u8>), StoreError> {
+        let bytes = self.manifest_bytes(digest).await?;
+        Ok((parse_manifest(&bytes, digest)?, bytes))
     }
 
     async fn manifest_bytes(&self, digest: Sha256Digest) -> Result<Vec<u8>, StoreError> {
@@ -217,6 +262,18 @@ fn open(
     })
 }
 
+/// Refuses the manifest of another key: whatever leads there, its content is not what the key says.
+fn check_key(manifest: &Manifest, key: &Sha256Digest) -> Result<(), StoreError> {
+    if manifest.key == *key {
+        return Ok(());
+    }
+    Err(StoreError::Corrupt {
+        key: *key,
+        file: "its manifest".to_owned(),
+        problem: format!("is that of key {}", manifest.key),
+    })
+}
+
 fn check_length(path: &Path, size: u64, key: Sha256Digest, name: &str) -> Result<(), StoreError> {
     let metadata = path.symlink_metadata();
     let metadata = metadata.map_err(|error| lost(error, key, name))?;
@@ -240,7 +297,7 @@ fn lost(error: io::Error, key: Sha256Digest, file: &str) -> StoreError {
                 problem: "is not in the cache".to_owned(),
             }
         }
-        _ => StoreError::disk(format!("read {file} of snapshot {key} in the cache"))(error),
+        _ => StoreError::disk(format!("snapshot {key}: read {file} in the cache"))(error),
     }
 }
 

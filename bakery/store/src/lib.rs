@@ -36,6 +36,7 @@ mod spots;
 mod tally;
 mod target;
 mod upload;
+mod withdraw;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +48,7 @@ use tokio::sync::Semaphore;
 
 use crate::cache::Cache;
 use crate::fetch::Fetching;
-use crate::pointers::{KvPointers, Pointers};
+use crate::pointers::{KvPointers, Pointer, Pointers};
 
 pub use cache::CacheConfig;
 pub use collect::{Collected, Collection, Gone};
@@ -125,9 +126,13 @@ impl Store {
 
     /// The digest of the manifest that `key` leads to; `None` if no snapshot is published under it.
     pub async fn find(&self, key: &Sha256Digest) -> Result<Option<Sha256Digest>, StoreError> {
+        Ok(self.pointer(key).await?.digest)
+    }
+
+    /// The pointer of `key`.
+    pub(crate) async fn pointer(&self, key: &Sha256Digest) -> Result<Pointer, StoreError> {
         let pointer = self.pointers.get(&names::snapshot_pointer(key)).await;
-        let pointer = pointer.map_err(StoreError::pointers("find a snapshot"))?;
-        Ok(pointer.digest)
+        pointer.map_err(StoreError::pointers("find a snapshot"))
     }
 
     /// The snapshot key of the template `name` as it now is for `class`; `None` if none was baked.

@@ -14,7 +14,8 @@ use crate::cache::USED_FILE;
 use crate::chunk::{self, MAX_STORED_BYTES};
 use crate::key::KeyParts;
 
-/// Value of [`Manifest::schema`].
+/// Value of [`Manifest::schema`]. Whoever changes it changes [`crate::KEY_VERSION`] too: a manifest that cannot be read counts as
+/// damaged, and releases that share a key must not take each other's snapshots away.
 pub const MANIFEST_SCHEMA: &str = "sourdough/snapshot/v2";
 
 /// The manifest's name in a cached snapshot's directory; no file of a snapshot may have it.
@@ -178,6 +179,11 @@ impl Manifest {
     /// Its plain bytes that are not in holes: what it takes on a disk.
     pub fn data_bytes(&self) -> u64 {
         self.files.iter().map(StoredFile::data_bytes).sum()
+    }
+
+    /// Whether others may be forked from it.
+    pub(crate) fn is_template(&self) -> bool {
+        self.parts.template_key.is_none()
     }
 
     /// The name in the definition of its template or environment; the empty string where there is none.

@@ -2,7 +2,8 @@
 
 /// Who is told how a transfer advances. The calls come often and from several threads: they must not block.
 pub trait Progress: Send + Sync {
-    /// The transfer has come this far. Amounts never fall; the last call of a transfer has everything done.
+    /// The transfer has come this far. What is done never falls; the totals may, where a publication took zeros for something.
+    /// The last call of a transfer has everything done.
     fn advanced(&self, transfer: &Transfer);
 }
 

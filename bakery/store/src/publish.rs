@@ -4,11 +4,14 @@
 //! A collection may run at the same time. That it takes nothing that is relied upon here is argued in `collect`.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use bus::retry::{self, Failure, Policy};
+use bus::telemetry::Causes;
 use bytes::Bytes;
 use jiff::Timestamp;
 use schemas::{Sha256Digest, names};
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::Store;
 use crate::error::StoreError;
@@ -17,6 +20,9 @@ use crate::manifest::{Details, Manifest, check_name};
 use crate::objects::{self, Kind};
 use crate::progress::Progress;
 use crate::upload::Uploaded;
+
+/// 30 s: longer than an object store takes to start again, and nothing beside the bake before it.
+const SECURE_FOR: Duration = Duration::from_secs(30);
 
 /// What became of a snapshot that was published.
 #[derive(Debug, Clone, PartialEq)]
@@ -64,9 +70,43 @@ impl Store {
         if !replaced.map_err(failed())? {
             return self.standing(&manifest.key, &uploaded, sent).await;
         }
-        self.secure(&uploaded).await?;
+        if let Err(error) = Box::pin(self.secure_in_time(&uploaded)).await {
+            Box::pin(self.take_back(&manifest, digest)).await;
+            return Err(error);
+        }
         info!(key = %manifest.key, %digest, uploaded_bytes = sent, "published a snapshot");
         Ok(published(digest, manifest, &uploaded, sent, true))
+    }
+
+    /// As [`Self::secure`], and again where the object store is away for a moment.
+    async fn secure_in_time(&self, uploaded: &Uploaded) -> Result<(), StoreError> {
+        let policy = Policy::up_to(SECURE_FOR);
+        let secure = || async {
+            let secured = Box::pin(self.secure(uploaded)).await;
+            secured.map_err(|error| {
+                if error.is_transient() {
+                    Failure::Transient(error)
+                } else {
+                    Failure::Permanent(error)
+                }
+            })
+        };
+        retry::with(policy, "look at the chunks that were sent again", secure).await
+    }
+
+    /// Takes away the pointer that was just set: who publishes is told that it failed, and nobody must find what may have gaps.
+    /// Where that fails too, whoever fetches it finds the gap, and withdraws it.
+    async fn take_back(&self, manifest: &Manifest, digest: Sha256Digest) {
+        let (key, taking) = (&manifest.key, async {
+            let pointer = self.pointer(&manifest.key).await?;
+            if pointer.digest != Some(digest) {
+                return Ok(false);
+            }
+            self.retire(&manifest.key, pointer, Some(manifest)).await
+        });
+        if let Err(error) = taking.await {
+            warn!(%key, %digest, error = %Causes(&error), "a snapshot that may have gaps stays published");
+        }
     }
 
     /// Stores a manifest; returns its digest and length.
@@ -112,6 +152,7 @@ fn published(
         won,
     }
 }
+
 /// The files of a snapshot's directory, sorted by name.
 fn list(dir: &Path) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let unreadable = || StoreError::disk(format!("list {}", dir.display()));

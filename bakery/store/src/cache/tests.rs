@@ -1,5 +1,8 @@
 //! The cache's directory: found, installed, discarded, within its limit.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
 use tempfile::TempDir;
 
 use super::*;
@@ -74,6 +77,30 @@ async fn what_is_discarded_is_gone_and_may_be_so_already() {
         assert!(cache.find(&digest).unwrap().is_none());
         assert_eq!(count(cache.discarded()), 0);
     }
+}
+
+#[test]
+fn what_is_discarded_is_gone_also_while_another_process_sweeps() {
+    let (root, cache) = cache(1 << 30);
+    let other = reopened(&root, 1 << 30);
+    let done = AtomicBool::new(false);
+    let done = &done;
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            while !done.load(Ordering::SeqCst) {
+                other.sweep(SystemTime::UNIX_EPOCH).unwrap();
+            }
+        });
+        let path = cache.snapshot(&Sha256Digest::of("a"));
+        let discarded = (0..200).all(|_| {
+            fs::create_dir(&path).is_ok()
+                && cache.discard(&Sha256Digest::of("a")).is_ok()
+                && !path.exists()
+        });
+        // Before it is asserted, or the other thread would never end.
+        done.store(true, Ordering::SeqCst);
+        assert!(discarded);
+    });
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ impl Store {
                 if marked.knows(&digest) || objects::age(&listed) >= plan.grace {
                     continue;
                 }
-                if let Some(manifest) = self.readable_manifest(&digest).await? {
+                if let Some(manifest) = self.manifest_if_there(&digest).await? {
                     marked.manifest(digest, &manifest);
                 }
             }
@@ -64,7 +64,7 @@ impl Store {
             if marked.knows(&digest) {
                 continue;
             }
-            if let Some(manifest) = self.readable_manifest(&digest).await? {
+            if let Some(manifest) = self.manifest_if_there(&digest).await? {
                 marked.manifest(digest, &manifest);
             }
         }

@@ -212,6 +212,66 @@ async fn a_chunk_that_a_collection_takes_just_after_it_was_sent_again_is_sent_on
     is_fetched(&fixture).await;
 }
 
+#[tokio::test]
+async fn a_manifest_that_cannot_be_read_ends_a_collection_and_one_that_is_gone_does_not() {
+    let fixture = Fixture::start().await;
+    let published = fixture.publish(&[1], parts()).await;
+    let store = fixture.store("bakery").await;
+    let (digest, before) = (published.digest, chunks(&fixture).await);
+    fixture.put_object(Kind::Manifest, &digest, b"{}").await;
+    let error = store.collect(&plan(&[], Duration::ZERO)).await.unwrap_err();
+    let wanted = format!("manifest {digest} does not have its own digest");
+    assert_eq!(error.to_string(), wanted);
+    assert_eq!(chunks(&fixture).await, before);
+    assert_eq!(store.find(&parts().key()).await.unwrap(), Some(digest));
+    let bucket = &fixture.server.objects.buckets().snapshots;
+    fs::remove_file(fixture.server.file(bucket, &Kind::Manifest.key(&digest))).unwrap();
+    let collected = store.collect(&plan(&[], Duration::ZERO)).await.unwrap();
+    assert_eq!((collected.snapshots.len(), collected.chunks), (1, 2));
+}
+
+#[tokio::test]
+async fn a_manifest_that_is_read_damaged_once_is_read_again() {
+    let fixture = Fixture::start().await;
+    let published = fixture.publish(&[1], parts()).await;
+    let bucket = &fixture.server.objects.buckets().snapshots;
+    let file = fixture
+        .server
+        .file(bucket, &Kind::Manifest.key(&published.digest));
+    let good = fs::read(&file).unwrap();
+    fs::write(&file, "{}").unwrap();
+    let asked = Mutex::new(0);
+    fixture.server.intercept(move |operation, key| {
+        if operation == "GetObject" && key.starts_with("manifest/") {
+            let mut asked = asked.lock().unwrap();
+            *asked += 1;
+            if *asked == 2 {
+                fs::write(&file, &good).unwrap();
+            }
+        }
+        ready(true)
+    });
+    let store = fixture.store("bakery").await;
+    let collected = store.collect(&plan(&[&parts()], Duration::ZERO)).await;
+    assert_eq!(collected.unwrap(), Collected::default());
+}
+
+#[tokio::test]
+async fn a_publication_that_cannot_look_at_what_it_relies_on_leaves_nothing_visible() {
+    let fixture = forgotten(&[1]).await;
+    let store = fixture.store("bakery").await.with_grace(LONG / 2);
+    let chunk = Kind::Chunk.key(&filled(1));
+    // There are few chunks: a listing tells of them, and only the look behind the pointer asks for one.
+    fixture
+        .server
+        .intercept(move |operation, key| ready(operation != "HeadObject" || key != chunk));
+    let dir = fixture.baked(&[1]);
+    let error = store.publish(&dir, parts(), Details::default(), &NoProgress);
+    let error = error.await.unwrap_err();
+    assert!(error.to_string().starts_with("look at s3://"), "{error}");
+    assert_eq!(store.find(&parts().key()).await.unwrap(), None);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn publications_and_collections_at_once_lose_nothing() {
     let fixture = forgotten(&[1, 2, 3, 4, 5, 6]).await;
