@@ -32,7 +32,7 @@ use schemas::template::Base;
 use crate::config::Config;
 use crate::error::BakeError;
 use crate::files;
-use crate::program::Program;
+use crate::program::{Program, TO_WRITE};
 use crate::root::{Root, SOURCE_DATE_EPOCH};
 
 /// Where bases come from.
@@ -107,7 +107,7 @@ async fn pack(tree: &Path, into: &Path) -> Result<PathBuf, BakeError> {
         .args(["--file".as_ref(), tar.as_os_str()])
         .args(["--directory".as_ref(), tree.as_os_str()])
         .arg(".")
-        .run()
+        .run(TO_WRITE)
         .await?;
     Ok(tar)
 }

@@ -132,7 +132,9 @@ impl Finding {
             ProgramError::Failed { status, .. } if status.code() == Some(NOT_FOUND) => {
                 format!("{client} is not installed")
             }
-            ProgramError::Failed { .. } | ProgramError::Start { .. } => error.to_string(),
+            ProgramError::Failed { .. }
+            | ProgramError::Start { .. }
+            | ProgramError::Late { .. } => error.to_string(),
         };
         Self {
             notes: vec![note],

@@ -19,7 +19,7 @@ use tracing::info;
 use crate::config::Kernel;
 use crate::error::BakeError;
 use crate::files;
-use crate::program::Program;
+use crate::program::{Program, TO_ANSWER, TO_DOWNLOAD, TO_WRITE};
 
 /// A kernel on this machine's disk.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,7 +55,7 @@ async fn unpacked(hosts: &Apt, package: &str, state: &Path) -> Result<PathBuf, B
     }
     own.program("apt-get")
         .args(["--quiet", "update"])
-        .run()
+        .run(TO_DOWNLOAD)
         .await?;
     own.unpack(package, &kernels).await
 }
@@ -112,7 +112,7 @@ impl Apt {
         let text = self
             .program("apt-cache")
             .args(["depends", "--important", package])
-            .run()
+            .run(TO_ANSWER)
             .await?;
         Ok(dependency(&text).unwrap_or(package).to_owned())
     }
@@ -122,7 +122,7 @@ impl Apt {
         let text = self
             .program("apt-cache")
             .args(["show", "--no-all-versions", package])
-            .run()
+            .run(TO_ANSWER)
             .await?;
         text.lines()
             .find_map(|line| line.strip_prefix("Version: "))
@@ -143,7 +143,7 @@ impl Apt {
         self.program("apt-get")
             .args(["download", "--quiet", &format!("{package}={version}")])
             .directory(partial.path())
-            .run()
+            .run(TO_DOWNLOAD)
             .await?;
         let archive = files::list(partial.path())?.into_iter().next();
         let archive = archive.ok_or_else(|| BakeError::Kernel {
@@ -153,7 +153,7 @@ impl Apt {
         Program::new("dpkg-deb")
             .arg("--extract")
             .args([&archive, &unpacked])
-            .run()
+            .run(TO_WRITE)
             .await?;
         match std::fs::rename(&unpacked, complete) {
             // Another process may have been faster; what it made is the same.
@@ -231,7 +231,7 @@ mod tests {
                 package.as_os_str(),
             ])
             .arg(&archive)
-            .run()
+            .run(TO_WRITE)
             .await
             .unwrap();
         let (size, digest) = (

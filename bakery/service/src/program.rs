@@ -8,15 +8,29 @@
 //! Where a bake is given up, its program's process group is killed. Where the bakery itself is killed, the kernel kills the program: it
 //! sends the signal when the *thread* that started the program ends. So a program is started from a task of the runtime, whose threads
 //! stay as long as the process, and never from a blocking task, whose thread ends after some idle seconds.
+//!
+//! No program runs for ever: whoever runs one says how long it may take.
 
 use std::ffi::OsStr;
 use std::io;
 use std::path::Path;
 use std::process::{Output, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use tokio::process::Command;
+use tokio::time::timeout;
+
+/// 1 min for a program that reads its own files and answers: it takes a second or two.
+pub(crate) const TO_ANSWER: Duration = Duration::from_mins(1);
+
+/// 30 min for a program that reads or writes files of this machine: 16 GiB, the largest root filesystem, at 10 MiB/s.
+pub(crate) const TO_WRITE: Duration = Duration::from_mins(30);
+
+/// 1 h for a program that downloads from a mirror or a registry, and may install what it has: a minimal Debian takes half a minute, and
+/// a mirror that sends less than 5 MiB/s of the largest image is better given up.
+pub(crate) const TO_DOWNLOAD: Duration = Duration::from_hours(1);
 
 /// 4 KiB of what a program said last: enough for its own error message.
 const SAID_BYTES: usize = 4096;
@@ -43,6 +57,24 @@ pub enum ProgramError {
         /// The end of its output.
         said: String,
     },
+    /// It did not end.
+    #[error("{program}: did not end within {} s, and was killed", limit.as_secs())]
+    Late {
+        /// Its name.
+        program: String,
+        /// How long it had.
+        limit: Duration,
+    },
+}
+
+impl ProgramError {
+    /// Whether it failed, and said one of these sentences, or a part of one, in its last words.
+    pub(crate) fn says(&self, sentences: &[&str]) -> bool {
+        match self {
+            Self::Failed { said, .. } => sentences.iter().any(|sentence| said.contains(sentence)),
+            Self::Start { .. } | Self::Late { .. } => false,
+        }
+    }
 }
 
 /// A program with its arguments, run with no environment but `PATH`, the host's proxies and what is given.
@@ -116,9 +148,19 @@ impl Program {
         self
     }
 
-    /// Runs it to its end; returns what it wrote to its standard output. When this future is dropped, the program and
-    /// what is still in its process group are killed. To be awaited in a task of the runtime only.
-    pub(crate) async fn run(mut self) -> Result<String, ProgramError> {
+    /// Runs it to its end; returns what it wrote to its standard output. When `limit` is over, and when this future is dropped, the
+    /// program and what is still in its process group are killed. To be awaited in a task of the runtime only.
+    pub(crate) async fn run(self, limit: Duration) -> Result<String, ProgramError> {
+        let late = ProgramError::Late {
+            program: self.name.clone(),
+            limit,
+        };
+        timeout(limit, self.run_to_its_end())
+            .await
+            .unwrap_or(Err(late))
+    }
+
+    async fn run_to_its_end(mut self) -> Result<String, ProgramError> {
         let name = &self.name;
         let failed = |source| ProgramError::Start {
             program: name.clone(),
@@ -198,11 +240,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_gives_its_output_or_its_complaint() {
-        let shell = |script: &str| Program::new("sh").args(["-c", script]).run();
+        let shell = |script: &str| Program::new("sh").args(["-c", script]).run(TO_ANSWER);
         assert_eq!(shell("echo yes").await.unwrap(), "yes\n");
         let error = shell("echo no >&2; exit 3").await.unwrap_err().to_string();
         assert_eq!(error, "sh: exit status: 3; it said: no");
-        let error = Program::new("no-such-program").run().await.unwrap_err();
+        let error = Program::new("no-such-program").run(TO_ANSWER).await;
+        let error = error.unwrap_err();
         let error = error.to_string();
         assert!(
             error.starts_with("no-such-program: exit status: 127; it said: "),
@@ -212,7 +255,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_program_sees_no_variable_of_the_host_but_its_proxies() {
-        let output = Program::new("env").env("A", "b").run().await.unwrap();
+        let output = Program::new("env").env("A", "b").run(TO_ANSWER).await;
+        let output = output.unwrap();
         let mut names: Vec<_> = output
             .lines()
             .filter_map(|line| Some(line.split_once('=')?.0))
@@ -249,9 +293,23 @@ mod tests {
     async fn a_program_whose_answer_nobody_waits_for_is_killed_with_what_it_started() {
         let held = Held::new();
         let program = held.holder(Program::new("sh"), "sleep 1000 & sleep 1000");
-        let running = tokio::spawn(program.run());
+        let running = tokio::spawn(program.run(TO_ANSWER));
         let mut reader = tokio::fs::File::open(&held.path).await.unwrap();
         running.abort();
+        let mut rest = Vec::new();
+        tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut rest)
+            .await
+            .unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_in_time_is_killed_with_what_it_started() {
+        let held = Held::new();
+        let program = held.holder(Program::new("sh"), "sleep 1000 & sleep 1000");
+        let running = tokio::spawn(program.run(Duration::from_secs(1)));
+        let mut reader = tokio::fs::File::open(&held.path).await.unwrap();
+        let error = running.await.unwrap().unwrap_err().to_string();
+        assert_eq!(error, "sh: did not end within 1 s, and was killed");
         let mut rest = Vec::new();
         tokio::io::AsyncReadExt::read_to_end(&mut reader, &mut rest)
             .await
@@ -267,7 +325,7 @@ mod tests {
                 .build()
                 .unwrap();
             let reader = runtime.block_on(async {
-                let mut running = Box::pin(program.run());
+                let mut running = Box::pin(program.run(TO_ANSWER));
                 let reader = tokio::select! {
                     ended = &mut running => panic!("{ended:?}"),
                     opened = tokio::fs::File::open(path) => opened.unwrap(),

@@ -10,7 +10,7 @@ use schemas::Sha256Digest;
 
 use crate::error::BakeError;
 use crate::files;
-use crate::program::Program;
+use crate::program::{Program, TO_WRITE};
 
 /// 2020-01-01: no file of a root is newer, so that two bakes of the same packages give the same bytes. Setup steps see it as
 /// their `SOURCE_DATE_EPOCH`. Any fixed time would do; archives in zip format know none before 1980.
@@ -40,7 +40,7 @@ pub(crate) async fn disk(tar: &Path, disk_mib: u32, into: &Path) -> Result<PathB
         .args(["--xattrs", "--xattrs-include=*", "--exclude=./dev/*"])
         .args(["--file".as_ref(), tar.as_os_str()])
         .args(["--directory".as_ref(), tree.as_os_str()])
-        .run()
+        .run(TO_WRITE)
         .await?;
     // A fork is thrown away, never recovered: a journal would only be written twice. The file is new, so it is all zeros.
     Program::new("mke2fs")
@@ -52,7 +52,7 @@ pub(crate) async fn disk(tar: &Path, disk_mib: u32, into: &Path) -> Result<PathB
         .args(["-d".as_ref(), tree.as_os_str()])
         .arg(&disk)
         .arg(format!("{disk_mib}M"))
-        .run()
+        .run(TO_WRITE)
         .await?;
     files::remove_tree(&tree).await?;
     Ok(disk)

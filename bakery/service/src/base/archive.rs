@@ -17,7 +17,7 @@ use super::Suppliers;
 use crate::config::Config;
 use crate::error::BakeError;
 use crate::files;
-use crate::program::Program;
+use crate::program::{Program, TO_WRITE};
 
 /// 16 GiB: no root filesystem is larger, and a server that never stops does not fill the disk.
 const MAX_ARCHIVE_BYTES: u64 = 16 << 30;
@@ -132,7 +132,7 @@ async fn extract(file: &Path, packing: Packing, tree: &Path) -> Result<(), BakeE
         .args(packing.option())
         .args(["--file".as_ref(), file.as_os_str()])
         .args(["--directory".as_ref(), tree.as_os_str()])
-        .run()
+        .run(TO_WRITE)
         .await?;
     Ok(())
 }

@@ -8,7 +8,7 @@ use schemas::template::Debian;
 
 use crate::error::BakeError;
 use crate::files;
-use crate::program::Program;
+use crate::program::{Program, TO_DOWNLOAD};
 use crate::root::SOURCE_DATE_EPOCH;
 
 /// What dpkg is told for this installation only.
@@ -31,7 +31,7 @@ pub(super) async fn unpack(
         .arg(sources)
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
         .env("TMPDIR", into)
-        .run()
+        .run(TO_DOWNLOAD)
         .await?;
     let options = tree.join(DPKG_OPTIONS);
     std::fs::remove_file(&options).map_err(BakeError::disk("remove", &options))

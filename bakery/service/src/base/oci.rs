@@ -22,7 +22,7 @@ use serde::Deserialize;
 use crate::config::OciRegistry;
 use crate::error::BakeError;
 use crate::files;
-use crate::program::Program;
+use crate::program::{Program, TO_DOWNLOAD, TO_WRITE};
 
 /// What guests are.
 const PLATFORM: (&str, &str) = ("linux", "amd64");
@@ -89,14 +89,14 @@ pub(super) async fn unpack(
         .args(["copy", "--quiet"])
         .arg(located("dir:", &directory, ""))
         .arg(located("oci:", &layout, &format!(":{TAG}")))
-        .run()
+        .run(TO_WRITE)
         .await?;
     files::remove_tree(&directory).await?;
     Program::contained("umoci")
         .args(["unpack", "--image"])
         .arg(located("", &layout, &format!(":{TAG}")))
         .arg(&bundle)
-        .run()
+        .run(TO_WRITE)
         .await?;
     files::remove_tree(&layout).await?;
     std::fs::rename(bundle.join("rootfs"), tree).map_err(BakeError::disk("move", &bundle))
@@ -159,7 +159,7 @@ impl Image<'_> {
             .args(login)
             .arg(format!("docker://{}@sha256:{digest}", self.name))
             .arg(located("dir:", to, ""))
-            .run()
+            .run(TO_DOWNLOAD)
             .await?;
         Ok(())
     }

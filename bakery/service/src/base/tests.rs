@@ -90,7 +90,7 @@ impl Fixture {
             .args(option)
             .args(["--directory".as_ref(), tree.as_os_str()])
             .arg(".")
-            .run()
+            .run(TO_WRITE)
             .await
             .unwrap();
         let mut body = fs::read(file).unwrap();

@@ -81,7 +81,7 @@ impl Registry {
     pub(super) async fn push(&self, tree: &Path) -> Sha256Digest {
         let layout = self.directory.path().join("layout");
         let image = format!("{}:base", layout.display());
-        let umoci = |arguments: &[&str]| Program::new("umoci").args(arguments).run();
+        let umoci = |arguments: &[&str]| Program::new("umoci").args(arguments).run(TO_WRITE);
         umoci(&["init", "--layout", layout.to_str().unwrap()])
             .await
             .unwrap();
@@ -101,7 +101,7 @@ impl Registry {
             .arg(format!("oci:{image}"))
             .arg(format!("docker://{}/{REPOSITORY}:base", self.address))
             .env("HOME", self.directory.path())
-            .run()
+            .run(TO_WRITE)
             .await
             .unwrap();
         let digest = fs::read_to_string(digest).unwrap();
