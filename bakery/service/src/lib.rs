@@ -1,13 +1,14 @@
-//! The bakery: makes snapshots and publishes them. A template is booted once from Debian packages; an environment is derived
-//! from its template, gets the declared inputs and nothing else, and runs its setup steps.
+//! The bakery: makes snapshots and publishes them. A template is booted once from Debian packages, an image or an archive; an environment
+//! is derived from its template, gets the declared inputs and nothing else, and runs its setup steps.
 //!
 //! ```text
-//! bake.request ─▶ serve ─▶ template there and current? ──no──▶ root, kernel, boot, setup, freeze ─▶ publish
-//!                            │ yes                                                                   │
-//!                            ▼                                                                       ▼
-//!                 source ─▶ input digests ─▶ key ─▶ published? ──no──▶ derive, inputs, setup, freeze ─▶ publish
-//!                                                      │ yes                                             │
-//!                                                      └──────────────▶ bake.event: published ◀──────────┘
+//! bake.trigger ─▶ requests for every class
+//! bake.request ─▶ serve ─▶ template there and current? ──no──▶ root, kernel, boot, setup, freeze, gate ─▶ publish
+//!                            │ yes                                                                         │
+//!                            ▼                                                                             ▼
+//!                 source ─▶ input digests ─▶ key ─▶ published? ──no──▶ lease ─▶ derive, inputs, setup, freeze, gate ─▶ publish
+//!                                                      │ yes                                                           │
+//!                                                      └──────────────────▶ bake.event: published ◀────────────────────┘
 //! ```
 //!
 //! | module | what it is |
@@ -19,7 +20,10 @@
 //! | [`progress_bar`] | how far a command is, on a terminal |
 //! | [`definitions`] | templates and environments as they were applied |
 //! | [`bakery`] | what a bake needs; templates and environments are baked in its submodules |
+//! | `base`, `root`, `kernel` | what a template is booted from |
 //! | [`gate`] | what every bake is checked by before it is published |
+//! | `election` | which bakery bakes, of all that could |
+//! | [`history`] | which keys failed, and what was baked last |
 //! | [`news`], [`events`] | what a bake tells, and where |
 //! | [`error`] | what can go wrong, and whose fault it is |
 //!

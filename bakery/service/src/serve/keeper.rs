@@ -4,7 +4,7 @@
 //! ```text
 //! definition of a template, or its time is over ─▶ bake the template ─ another key? ─▶ its environments ─╮
 //! definition of an environment ──────────────────────────────────────────────────────────────────────────┤
-//!                                      recent.<class>.<trust>.<tenant>.<environment>, newest ─▶ bake.request
+//!                                                                     its newest source ─▶ bake.request ◀╯
 //! ```
 //!
 //! What always holds: it decides from what is there now, so that a change made while no bakery ran is seen by the next one; a request for
