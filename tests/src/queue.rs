@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::{self, stream::Info};
 use async_nats::{Client, HeaderValue, Subscriber};
 use aws_sdk_s3::primitives::ByteStream;
 use bus::results;
 use futures_util::StreamExt as _;
+use schemas::event::{Event, EventKind};
 use schemas::log::ChunkHeader;
-use schemas::names::{log_subject, result_subject, source_object, stream};
+use schemas::names::{event_subject, log_subject, result_subject, source_object, stream};
 use schemas::{JobResult, JobSubject, ObjectUri, Priority, Sha256Digest, Token, Trust};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -134,6 +135,25 @@ impl Queue {
             .context("subscribe to results")?;
         self.client.flush().await.context("subscribe to results")?;
         Ok(heard)
+    }
+
+    /// Waits for the next event of this kind that a job has.
+    pub async fn event(&self, job: &Value, kind: EventKind) -> Result<Event> {
+        let job_id = Token::parse(job_id(job)?).context("read a job's id")?;
+        let subject = event_subject(&self.tenant, &job_id);
+        let subscribing = self.client.subscribe(subject).await;
+        let mut events = subscribing.context("subscribe to events")?;
+        let next = async {
+            while let Some(message) = events.next().await {
+                let event = Event::parse(&message.payload).context("read an event")?;
+                if event.kind.known() == Some(&kind) {
+                    return Ok(event);
+                }
+            }
+            bail!("the connection is closed")
+        };
+        let event = tokio::time::timeout(RESULT_DEADLINE, next).await;
+        event.with_context(|| format!("job {job_id} has no event {kind:?}"))?
     }
 
     /// The live log of a job, from now on.
