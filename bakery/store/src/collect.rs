@@ -3,10 +3,13 @@
 //! ```text
 //! 1  pointers that the plan does not keep     a template's manifest is written again, then the pointer goes
 //! 2  manifests that mark                      those that a pointer leads to, and those younger than the grace
-//! 3  candidates                               manifests and chunks that are old and unmarked, as a listing says
+//! 3  candidates                               manifests, then chunks, that are old and unmarked, as a page of a listing says
 //! 4  pointers and young manifests once more   what appeared during 3 marks too
 //! 5  the sweep                                each candidate is looked at once more, then deleted
+//!    3 to 5 for each page that has candidates
 //! ```
+//!
+//! Ages are told by the object store's clock, and a manifest that cannot be read ends the collection: what it names is not known.
 //!
 //! Why a publication that runs at the same time loses nothing, but for one moment. It relies on a chunk in one of four ways:
 //!
@@ -25,20 +28,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
-use jiff::Timestamp;
 use schemas::Sha256Digest;
 use tracing::{info, warn};
 
+use crate::Store;
 use crate::error::StoreError;
 use crate::manifest::Manifest;
 use crate::objects::Kind;
 use crate::pointers::Pointer;
-use crate::{IN_FLIGHT, Store};
 
-mod sweep;
+mod marked;
+mod round;
 
-use sweep::Marked;
+use round::Round;
 
 /// What the names of the pointers to snapshots begin with.
 const KEYS: &str = "key.";
@@ -71,25 +73,10 @@ pub struct Collected {
 pub struct Gone {
     /// Its key.
     pub key: Sha256Digest,
-    /// The name in the definition of its template or environment; empty if its manifest cannot be read.
+    /// The name in the definition of its template or environment; empty if its manifest is not there.
     pub name: String,
-    /// Its size in the object store, chunks that others share included; 0 if its manifest cannot be read.
+    /// Its size in the object store, chunks that others share included; 0 if its manifest is not there.
     pub bytes: u64,
-}
-
-/// A snapshot that is published, with its manifest if that can be read.
-struct Snapshot {
-    key: Sha256Digest,
-    pointer: Pointer,
-    digest: Sha256Digest,
-    manifest: Option<Manifest>,
-}
-
-impl Snapshot {
-    /// Whether others may be forked from it.
-    fn is_template(&self) -> bool {
-        self.manifest.as_ref().is_some_and(Manifest::is_template)
-    }
 }
 
 impl Store {
@@ -106,34 +93,14 @@ impl Store {
     /// then the manifests and chunks that no other manifest names and that are older than the grace. The chunks of a
     /// template stay for one grace period more. Safe at any time, also while snapshots are published.
     pub async fn collect(&self, plan: &Collection) -> Result<Collected, StoreError> {
-        let (gone, kept) = self.split(plan).await?;
-        let (mut collected, mut marked) = (Collected::default(), Marked::default());
-        for snapshot in &kept {
-            marked.snapshot(snapshot);
+        let mut round = Round::begin(self, plan).await?;
+        Box::pin(round.settle()).await?;
+        Box::pin(round.mark_young()).await?;
+        // Manifests first, so that none is left that names what is gone.
+        for kind in [Kind::Manifest, Kind::Chunk] {
+            Box::pin(round.sweep(kind)).await?;
         }
-        for snapshot in gone {
-            let went = plan.dry_run
-                || self
-                    .retire(&snapshot.key, snapshot.pointer, snapshot.manifest.as_ref())
-                    .await?;
-            if !went {
-                // It was published anew: step 4 reads what stands there now.
-                continue;
-            }
-            collected.snapshots.push(Gone::of(&snapshot));
-            if snapshot.is_template() && !plan.grace.is_zero() {
-                marked.snapshot(&snapshot);
-            } else if plan.dry_run {
-                // Its pointer still stands and must not mark it.
-                marked.passed_over.insert(snapshot.digest);
-            }
-        }
-        self.mark_young(plan, &mut marked).await?;
-        let mut candidates = self.candidates(Kind::Manifest, plan, &marked).await?;
-        candidates.extend(self.candidates(Kind::Chunk, plan, &marked).await?);
-        self.mark_again(plan, &mut marked).await?;
-        candidates.retain(|candidate| !marked.has(candidate.kind, &candidate.digest));
-        self.sweep(candidates, plan, &mut collected).await?;
+        let collected = round.collected;
         let (snapshots, chunks) = (collected.snapshots.len(), collected.chunks);
         info!(
             snapshots,
@@ -152,25 +119,13 @@ impl Store {
         let listed = self.pointers.list(KEYS).await;
         let listed = listed.map_err(StoreError::pointers("list the snapshots"))?;
         let read = |(name, pointer): (String, Pointer)| {
-            let key = name.strip_prefix(KEYS)?.parse().ok()?;
+            let Some(key) = name.strip_prefix(KEYS).and_then(|key| key.parse().ok()) else {
+                warn!(name, "not the pointer of a snapshot: passed over");
+                return None;
+            };
             Some((key, (pointer, pointer.digest?)))
         };
         Ok(listed.into_iter().filter_map(read).collect())
-    }
-
-    /// Every published snapshot.
-    async fn snapshots(&self) -> Result<Vec<Snapshot>, StoreError> {
-        let pointers = self.key_pointers().await?.into_iter();
-        let reads = pointers.map(|(key, (pointer, digest))| async move {
-            Ok(Snapshot {
-                key,
-                pointer,
-                digest,
-                manifest: self.manifest_if_there(&digest).await?,
-            })
-        });
-        let reads = stream::iter(reads.collect::<Vec<_>>());
-        reads.buffered(IN_FLIGHT).try_collect().await
     }
 
     /// A manifest, if it is there. One that cannot be read ends the collection: nobody knows what it names, so nothing may go.
@@ -185,31 +140,6 @@ impl Store {
                 Ok(None)
             }
             Err(error) => Err(error),
-        }
-    }
-
-    /// The snapshots that go by `plan`, and those that stay.
-    async fn split(&self, plan: &Collection) -> Result<(Vec<Snapshot>, Vec<Snapshot>), StoreError> {
-        let now = Timestamp::now();
-        let goes = |snapshot: &Snapshot| {
-            let created = snapshot
-                .manifest
-                .as_ref()
-                .map(|manifest| manifest.created_at);
-            let age = created.and_then(|created| Duration::try_from(now - created).ok());
-            !plan.keep.contains(&snapshot.key) && age.is_none_or(|age| age >= plan.grace)
-        };
-        Ok(self.snapshots().await?.into_iter().partition(goes))
-    }
-}
-
-impl Gone {
-    fn of(snapshot: &Snapshot) -> Self {
-        let manifest = snapshot.manifest.as_ref();
-        Self {
-            key: snapshot.key,
-            name: manifest.map_or_else(String::new, |manifest| manifest.name().to_owned()),
-            bytes: manifest.map_or(0, Manifest::stored_bytes),
         }
     }
 }

@@ -8,6 +8,7 @@
 //!                                     ├──▶  chunk/<aa>/<digest>   shared with every snapshot that has it too
 //!                                     └──▶  …                     nothing where a chunk is zeros
 //!   template.<class>.<name> ─────▶ a template's current snapshot key
+//!                                   clock                    empty: written to learn the server's time
 //! ```
 //!
 //! What always holds: an object's plain bytes never change, for its name is their digest; the pointer moves last, by
@@ -15,6 +16,7 @@
 
 mod cache;
 mod chunk;
+mod clock;
 mod collect;
 mod download;
 mod error;

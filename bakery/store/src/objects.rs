@@ -2,8 +2,6 @@
 //!
 //! What always holds: an object is only ever replaced by one with the same plain bytes.
 
-use std::time::SystemTime;
-
 use bus::objects::{Listed, Objects, ObjectsError};
 use bytes::Bytes;
 use schemas::Sha256Digest;
@@ -139,13 +137,6 @@ pub(crate) async fn get(
     let read = download.take(size).read_to_end(&mut bytes).await;
     read.map_err(GetError::Broken)?;
     Ok(bytes)
-}
-
-/// How long ago an object was written, by this machine's clock; one from the future is new.
-pub(crate) fn age(listed: &Listed) -> std::time::Duration {
-    SystemTime::now()
-        .duration_since(listed.modified)
-        .unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -5,10 +5,22 @@
 //! | `key.<snapshot key>` | the digest of the snapshot's manifest |
 //! | `template.<class>.<name>` | a template's current snapshot key |
 
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::kv;
 use async_trait::async_trait;
 use futures_util::TryStreamExt as _;
 use schemas::Sha256Digest;
+use tracing::warn;
+
+/// 500: of some 150 bytes each, far less than a connection may hold.
+const PAGE: usize = 500;
+
+/// 1 min: how long the server keeps what it needs for a listing that is not gone on with.
+const FORGOTTEN_AFTER: Duration = Duration::from_mins(1);
 
 /// Where pointers are kept. A write that says what it replaces happens only if that still stands.
 #[async_trait]
@@ -27,7 +39,7 @@ pub(crate) trait Pointers: Send + Sync {
     /// Takes `name` away if it still has the revision of `before`; `false` if it has another.
     async fn remove(&self, name: &str, before: Pointer) -> Result<bool, PointerError>;
 
-    /// Every name that begins with `prefix` and leads somewhere.
+    /// Every name that begins with `prefix`, which ends with a dot, and leads to a digest, in the order of names.
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Pointer)>, PointerError>;
 
     /// Lets `name` lead to `digest`, whatever it led to.
@@ -80,7 +92,7 @@ pub enum PointerError {
         prefix: String,
         /// What the server said.
         #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
+        source: Box<dyn Error + Send + Sync>,
     },
     /// The name cannot be taken away for another reason than a newer revision.
     #[error("delete {name}")]
@@ -156,23 +168,16 @@ impl Pointers for KvPointers {
     }
 
     async fn list(&self, prefix: &str) -> Result<Vec<(String, Pointer)>, PointerError> {
-        let failed = |source| PointerError::List {
+        let mut found = BTreeMap::new();
+        let read = self.read_all(prefix, &mut found).await;
+        read.map_err(|source| PointerError::List {
             prefix: prefix.to_owned(),
             source,
-        };
-        let keys = self.0.keys().await.map_err(|error| failed(error.into()))?;
-        let names: Vec<String> = keys
-            .try_collect()
-            .await
-            .map_err(|error| failed(error.into()))?;
-        let mut found = Vec::new();
-        for name in names.into_iter().filter(|name| name.starts_with(prefix)) {
-            let pointer = self.get(&name).await?;
-            if pointer.digest.is_some() {
-                found.push((name, pointer));
-            }
-        }
-        Ok(found)
+        })?;
+        let found = found.into_iter();
+        Ok(found
+            .filter(|(_, pointer)| pointer.digest.is_some())
+            .collect())
     }
 
     async fn set(&self, name: &str, digest: Sha256Digest) -> Result<(), PointerError> {
@@ -182,6 +187,54 @@ impl Pointers for KvPointers {
             source,
         })
     }
+}
+
+impl KvPointers {
+    /// Reads what stands under every name that begins with `prefix`, values included, in one go. It ends when the server has
+    /// nothing more to give: a number that it told at the start may be wrong by then.
+    async fn read_all(
+        &self,
+        prefix: &str,
+        found: &mut BTreeMap<String, Pointer>,
+    ) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let consumer = self.0.stream.create_consumer(pull::Config {
+            description: Some("lists pointers".to_owned()),
+            filter_subject: format!("{}{prefix}>", self.0.prefix),
+            deliver_policy: DeliverPolicy::LastPerSubject,
+            ack_policy: AckPolicy::None,
+            inactive_threshold: FORGOTTEN_AFTER,
+            memory_storage: true,
+            ..pull::Config::default()
+        });
+        let consumer = consumer.await?;
+        loop {
+            let mut page = consumer.fetch().max_messages(PAGE).messages().await?;
+            let mut some = false;
+            while let Some(message) = page.try_next().await? {
+                some = true;
+                if let Some(name) = message.subject.strip_prefix(&self.0.prefix) {
+                    let revision = message.info()?.stream_sequence;
+                    let digest = listed(&message.payload, name);
+                    found.insert(name.to_owned(), Pointer { digest, revision });
+                }
+            }
+            if !some {
+                return Ok(());
+            }
+        }
+    }
+}
+
+/// The digest in a value of a listing; none if the name is deleted, whose mark is empty. Something else than a digest concerns
+/// nobody but who asks for that name.
+fn listed(value: &[u8], name: &str) -> Option<Sha256Digest> {
+    if value.is_empty() {
+        return None;
+    }
+    let parsed = parse(value, name);
+    parsed
+        .inspect_err(|error| warn!(%error, "passed over"))
+        .ok()
 }
 
 fn parse(value: &[u8], name: &str) -> Result<Sha256Digest, PointerError> {
@@ -263,6 +316,15 @@ mod tests {
             pointers.get("key.odd").await.unwrap_err().to_string(),
             "key.odd holds no digest"
         );
+        let listed = pointers.list("key.").await.unwrap();
+        let names: Vec<_> = listed.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["key.a", "key.deleted"]);
+        assert_eq!(pointers.get("key.a").await.unwrap(), listed[0].1);
+        for number in 0..=PAGE {
+            let name = format!("page.{number}");
+            pointers.set(&name, digest).await.unwrap();
+        }
+        assert_eq!(pointers.list("page.").await.unwrap().len(), PAGE + 1);
         jetstream.delete_key_value(bucket).await.unwrap();
     }
 }

@@ -17,6 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, warn};
 
+use crate::clock::ServerClock;
 use crate::error::StoreError;
 use crate::key::KeyParts;
 use crate::manifest::{Chunk, StoredFile};
@@ -52,6 +53,7 @@ struct Upload {
     trusted: bool,
     /// What is older is sent again.
     old: Duration,
+    clock: ServerClock,
     /// Chunks that this upload has come across; one that occurs again waits for the first.
     seen: Mutex<HashMap<Sha256Digest, Arc<OnceCell<Stored>>>>,
 }
@@ -100,6 +102,7 @@ impl Store {
             presence: Presence::list(&self.objects, spots.len()).await?,
             trusted,
             old: self.grace / 2,
+            clock: ServerClock::read(&self.objects).await?,
             seen: Mutex::default(),
         });
         let bytes = spots.iter().map(|spot| upload.length(*spot) as u64).sum();
@@ -290,7 +293,7 @@ impl Upload {
     fn decide(&self, found: Option<&Listed>, bytes: u32) -> How {
         match found {
             Some(found) if self.trusted && found.size == u64::from(bytes) => {
-                if objects::age(found) < self.old {
+                if self.clock.age(found) < self.old {
                     How::Found
                 } else {
                     How::Rescued

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use tokio::sync::Notify;
+use tokio::sync::{Mutex as AsyncMutex, Notify};
 use tokio::task::JoinHandle;
 
 use super::*;
@@ -272,20 +272,60 @@ async fn a_publication_that_cannot_look_at_what_it_relies_on_leaves_nothing_visi
     assert_eq!(store.find(&parts().key()).await.unwrap(), None);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn publications_and_collections_at_once_lose_nothing() {
-    let fixture = forgotten(&[1, 2, 3, 4, 5, 6]).await;
+#[tokio::test]
+async fn a_collection_at_each_request_of_a_publication_loses_nothing() {
+    let memory = [1, 2, 3, 4, 5, 6];
+    let fixture = forgotten(&memory).await;
     let grace = LONG / 2;
     let store = fixture.store("bakery").await.with_grace(grace);
-    let collector = store.clone();
-    let collecting = tokio::spawn(async move {
-        for _ in 0..4 {
-            collector.collect(&plan(&[], grace)).await.unwrap();
+    let (turns, alone) = (Turns::default(), Arc::new(AsyncMutex::new(())));
+    let at = turns.clone();
+    fixture.server.intercept(move |operation, key| {
+        // Only the publication writes these: the forgotten snapshot is no template.
+        let writes = operation == "PutObject" && key != "clock";
+        let (at, alone) = (at.clone(), alone.clone());
+        async move {
+            if !writes {
+                return true;
+            }
+            let _alone = alone.lock().await;
+            at.stop().await
         }
     });
-    publishing(&fixture, store, &[1, 2, 3, 4, 5, 6])
-        .await
-        .unwrap();
-    collecting.await.unwrap();
+    let mut publishing = publishing(&fixture, store.clone(), &memory);
+    let mut collections = 0;
+    loop {
+        tokio::select! {
+            published = &mut publishing => {
+                published.unwrap();
+                break;
+            }
+            () = turns.reached.notified() => {
+                store.collect(&plan(&[], grace)).await.unwrap();
+                collections += 1;
+                turns.passed.notify_one();
+            }
+        }
+    }
+    // Before each chunk and before the manifest, at least.
+    assert!(collections > memory.len(), "{collections}");
+    is_fetched(&fixture).await;
+}
+
+#[tokio::test]
+async fn what_fills_more_than_one_page_of_a_listing_goes_all_the_same() {
+    let fixture = Fixture::start().await;
+    fixture.publish(&[1], parts()).await;
+    let bucket = &fixture.server.objects.buckets().snapshots;
+    for number in 0..1100 {
+        let digest = Sha256Digest::of(format!("left {number}"));
+        let file = fixture.server.file(bucket, &Kind::Chunk.key(&digest));
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, "left").unwrap();
+    }
+    let store = fixture.store("bakery").await;
+    let collected = store.collect(&plan(&[&parts()], Duration::ZERO)).await;
+    let collected = collected.unwrap();
+    assert_eq!((collected.chunks, collected.bytes), (1100, 4400));
     is_fetched(&fixture).await;
 }
