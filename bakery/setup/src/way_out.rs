@@ -5,15 +5,14 @@
 
 use egress::{Counters, Log, Phase, Policy, Proxy, SystemResolver};
 use schemas::guest::PROXY_PORT;
-use tokio::task::{JoinHandle, JoinSet};
-use vm::{AgentClient, ProxyPort};
+use vm::{AgentClient, Serving};
 
 use crate::error::SetupError;
 
 /// An open way out.
 pub(crate) struct WayOut {
     proxy: Proxy,
-    accepting: JoinHandle<()>,
+    serving: Serving,
 }
 
 impl WayOut {
@@ -26,32 +25,18 @@ impl WayOut {
             .advance(Phase::Setup)
             .await
             .expect("a new proxy is in the phase before");
-        let accepting = tokio::spawn(accept(port, proxy.clone()));
-        Ok(Self { proxy, accepting })
+        let served = proxy.clone();
+        let serving = port.serve(move |tunnel| {
+            let proxy = served.clone();
+            async move { proxy.serve(tunnel).await }
+        });
+        Ok(Self { proxy, serving })
     }
 
     /// Closes the port and cuts what is open; returns what was let through and what was not.
-    pub(crate) async fn close(mut self) -> Counters {
-        self.accepting.abort();
-        // Ended, or aborted just now: either way the port is dropped once this returns.
-        let _aborted = (&mut self.accepting).await;
+    pub(crate) async fn close(self) -> Counters {
+        self.serving.end().await;
         self.proxy.close().await;
         self.proxy.log().counters()
-    }
-}
-
-impl Drop for WayOut {
-    fn drop(&mut self) {
-        self.accepting.abort();
-    }
-}
-
-/// Serves each connection until this future is dropped, and its tunnels with it.
-async fn accept(mut port: ProxyPort, proxy: Proxy) {
-    let mut tunnels = JoinSet::new();
-    while let Some(tunnel) = port.accept().await {
-        let proxy = proxy.clone();
-        tunnels.spawn(async move { proxy.serve(tunnel).await });
-        while tunnels.try_join_next().is_some() {}
     }
 }
