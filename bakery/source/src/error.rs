@@ -1,6 +1,7 @@
 //! What can be wrong with a source, as sentences for the person who sent the job.
 
 use std::io;
+use std::sync::Arc;
 
 use bus::objects::ObjectsError;
 use schemas::https::{HostPort, HttpsUri};
@@ -9,6 +10,7 @@ use schemas::{FieldError, GitCommit, ObjectUri, Reason, Sha256Digest, Token, Tre
 use store::Fault;
 
 use crate::git::GitProblem;
+use crate::hosts::Owner;
 use crate::https::HttpsProblem;
 use crate::values::ValuesError;
 
@@ -16,20 +18,20 @@ use crate::values::ValuesError;
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
     /// The address is not one that this tenant's jobs may name.
-    #[error("source {uri}: must lie under {allowed}")]
+    #[error("source {}: must lie under {allowed}", shown(uri))]
     Address {
         /// The address as the job gave it.
         uri: ArchiveUri,
         /// Where this tenant's sources lie.
         allowed: String,
     },
-    /// The operator does not allow the tenant to fetch from there. Nothing was resolved.
-    #[error("source {uri}: tenant {tenant} may not fetch from {host}")]
+    /// The operator does not allow to fetch from there. Nothing was resolved.
+    #[error("source {}: {owner} may not fetch from {host}", uri.shown())]
     NotAllowed {
         /// The address as the job, or a submodule, gave it.
         uri: HttpsUri,
-        /// The tenant.
-        tenant: Token,
+        /// Who may not.
+        owner: Owner,
         /// What an operator would have to allow.
         host: HostPort,
     },
@@ -40,7 +42,7 @@ pub enum SourceError {
         uri: ObjectUri,
     },
     /// What lies there has another digest than the job says.
-    #[error("source {uri}: has sha256 {found}, the job says {wanted}")]
+    #[error("source {}: has sha256 {found}, the job says {wanted}", shown(uri))]
     Digest {
         /// The address as the job gave it.
         uri: ArchiveUri,
@@ -50,7 +52,7 @@ pub enum SourceError {
         found: Sha256Digest,
     },
     /// What lies there is larger than a source may be.
-    #[error("source {uri}: is larger than {limit} bytes")]
+    #[error("source {}: is larger than {limit} bytes", shown(uri))]
     TooLarge {
         /// The address as the job gave it.
         uri: ArchiveUri,
@@ -58,7 +60,7 @@ pub enum SourceError {
         limit: u64,
     },
     /// An archive could not be fetched over https.
-    #[error("fetch source {uri}")]
+    #[error("fetch source {}", uri.shown())]
     Https {
         /// The address as the job gave it.
         uri: HttpsUri,
@@ -67,7 +69,7 @@ pub enum SourceError {
         source: HttpsProblem,
     },
     /// A commit could not be had, or is not what it should be.
-    #[error("git source {uri} at {commit}")]
+    #[error("git source {} at {commit}", uri.shown())]
     Git {
         /// The repository.
         uri: HttpsUri,
@@ -109,6 +111,15 @@ pub enum SourceError {
         #[source]
         source: ObjectsError,
     },
+    /// The object store keeps what nobody uses.
+    #[error("delete source {uri}")]
+    Delete {
+        /// The address.
+        uri: ObjectUri,
+        /// What the store said.
+        #[source]
+        source: ObjectsError,
+    },
     /// The stream of the archive's bytes broke off.
     #[error("read source {uri}")]
     Download {
@@ -142,6 +153,9 @@ pub enum SourceError {
     /// The guest did not take the tree.
     #[error("put the source into the guest")]
     Agent(#[source] vm::AgentError),
+    /// What everybody hears who waits for the same source.
+    #[error(transparent)]
+    Shared(Arc<SourceError>),
 }
 
 impl SourceError {
@@ -158,8 +172,10 @@ impl SourceError {
             | Self::Agent(_) => Fault::Job,
             Self::Https { source, .. } => source.fault(),
             Self::Git { source, .. } => source.fault(),
+            Self::Shared(error) => error.fault(),
             Self::Objects { .. }
             | Self::Store { .. }
+            | Self::Delete { .. }
             | Self::Download { .. }
             | Self::Spool(_)
             | Self::Tenant { .. }
@@ -180,8 +196,10 @@ impl SourceError {
             | Self::Input { .. } => Reason::InvalidJob,
             Self::Https { source, .. } => source.reason(),
             Self::Git { source, .. } => source.reason(),
+            Self::Shared(error) => error.reason(),
             Self::Objects { .. }
             | Self::Store { .. }
+            | Self::Delete { .. }
             | Self::Download { .. }
             | Self::Tenant { .. }
             | Self::Values { .. } => Reason::SourceUnavailable,
@@ -195,6 +213,14 @@ impl SourceError {
 impl From<Refusal> for SourceError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
+    }
+}
+
+/// The address as it stands in an error.
+fn shown(uri: &ArchiveUri) -> String {
+    match uri {
+        ArchiveUri::S3(uri) => uri.to_string(),
+        ArchiveUri::Https(uri) => uri.shown(),
     }
 }
 

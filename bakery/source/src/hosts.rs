@@ -1,5 +1,7 @@
 //! The hosts that a tenant's sources may name, as the rules by which they are reached.
 
+use std::fmt;
+
 use egress::{Endpoint, Rule};
 use schemas::https::HttpsUri;
 use schemas::tenant::AllowedHosts;
@@ -7,18 +9,36 @@ use schemas::{Tenant, Token};
 
 use crate::error::SourceError;
 
-/// What the operator allows one tenant.
+/// What the operator allows one tenant, or itself.
 #[derive(Debug, Clone)]
 pub(crate) struct Hosts {
-    tenant: Token,
+    owner: Owner,
     rules: Vec<Rule>,
+}
+
+/// Who fetches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Owner {
+    /// A tenant, for its jobs.
+    Tenant(Token),
+    /// The operator, for templates.
+    Operator,
+}
+
+impl fmt::Display for Owner {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tenant(tenant) => write!(formatter, "tenant {tenant}"),
+            Self::Operator => formatter.write_str("the operator"),
+        }
+    }
 }
 
 impl Hosts {
     /// The hosts of `tenant`.
     pub(crate) fn of(tenant: &Tenant) -> Self {
         Self {
-            tenant: tenant.name.clone(),
+            owner: Owner::Tenant(tenant.name.clone()),
             rules: tenant.hosts.iter().map(rule).collect(),
         }
     }
@@ -26,16 +46,16 @@ impl Hosts {
     /// The hosts that the operator allows itself.
     pub(crate) fn of_operator(allowed: &Rule) -> Self {
         Self {
-            tenant: Token::parse("operator").expect("a plain word is a token"),
+            owner: Owner::Operator,
             rules: vec![allowed.clone()],
         }
     }
 
-    /// The endpoint of `uri`, if the tenant may fetch from it. Nothing is resolved to find out.
+    /// The endpoint of `uri`, if its owner may fetch from it. Nothing is resolved to find out.
     pub(crate) fn check(&self, uri: &HttpsUri) -> Result<Endpoint, SourceError> {
         self.endpoint(uri).ok_or_else(|| SourceError::NotAllowed {
             uri: uri.clone(),
-            tenant: self.tenant.clone(),
+            owner: self.owner.clone(),
             host: uri.endpoint(),
         })
     }
@@ -47,6 +67,11 @@ impl Hosts {
             .iter()
             .any(|rule| rule.hosts.contains(&endpoint))
             .then_some(endpoint)
+    }
+
+    /// Who fetches.
+    pub(crate) fn owner(&self) -> &Owner {
+        &self.owner
     }
 
     /// Every rule.

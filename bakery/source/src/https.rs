@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
 use crate::error::SourceError;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, Owner};
 use crate::spool::{Spool, SpoolError};
 
 pub use problem::HttpsProblem;
@@ -42,7 +42,7 @@ pub use problem::HttpsProblem;
 const MAX_REDIRECTS: usize = 5;
 
 /// 30 min for everything: 2 GiB over a line of 10 Mbit/s.
-const DEADLINE: Duration = Duration::from_mins(30);
+pub(crate) const DEADLINE: Duration = Duration::from_mins(30);
 
 /// 60 s without a byte, in the handshake, before the answer or within it: the server is gone.
 const IDLE: Duration = Duration::from_mins(1);
@@ -141,12 +141,22 @@ impl Client<'_> {
         let location = String::from_utf8_lossy(location.as_bytes());
         let refused = |problem| HttpsProblem::Redirect {
             endpoint: endpoint.clone(),
-            to: location.chars().take(SHOWN).collect(),
+            // What follows the `?` may be a key to what lies there.
+            to: location
+                .chars()
+                .take_while(|c| *c != '?')
+                .take(SHOWN)
+                .collect(),
             problem,
         };
         let to = resolve(from, &location).ok_or_else(|| refused("is no https address"))?;
         let endpoint = self.hosts.endpoint(&to);
-        let endpoint = endpoint.ok_or_else(|| refused("the tenant may not fetch from"))?;
+        let endpoint = endpoint.ok_or_else(|| {
+            refused(match self.hosts.owner() {
+                Owner::Tenant(_) => "the tenant may not fetch from",
+                Owner::Operator => "the operator may not fetch from",
+            })
+        })?;
         Ok((to, endpoint))
     }
 

@@ -38,11 +38,12 @@ pub use archive::Archive;
 pub use config::SourcesConfig;
 pub use error::{InputProblem, Refusal, SourceError};
 pub use git::{GitProblem, Matter, SubmoduleProblem};
+pub use hosts::Owner;
 pub use https::HttpsProblem;
 pub use limits::Limits;
 pub use operator::fetch_https;
 pub use sources::{Fetched, Sources, SourcesParts};
-pub use values::{Values, ValuesError};
+pub use values::{Value, Values, ValuesError};
 
 #[cfg(any(test, feature = "testing"))]
 pub use memory::MemoryValues;

@@ -13,6 +13,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bus::objects::Objects;
 use egress::{Resolver, SystemResolver};
@@ -22,6 +23,7 @@ use schemas::result::SourceDigests;
 use schemas::source::{ArchiveSource, ArchiveUri, Source};
 use schemas::{HostClass, ObjectUri, Sha256Digest, Tenant, Token, Trust, names};
 use store::Store;
+use tokio::time::timeout;
 use tracing::info;
 use vm::Driver;
 
@@ -31,7 +33,7 @@ use crate::error::SourceError;
 use crate::fetch::{self, fetch_archive};
 use crate::git::{self, Guest};
 use crate::hosts::Hosts;
-use crate::https::Client;
+use crate::https::{self, Client, HttpsProblem};
 use crate::locks::Locks;
 use crate::spool;
 use crate::values::Values;
@@ -146,11 +148,19 @@ impl Sources {
         let body = self.shared.tenants.get(tenant.as_str()).await;
         match body.map_err(failed)? {
             None => Ok(Tenant::unknown(tenant.clone())),
-            Some(body) => Tenant::parse(&body).map_err(|source| SourceError::Tenant {
+            Some(body) => Tenant::parse(&body.bytes).map_err(|source| SourceError::Tenant {
                 tenant: tenant.clone(),
                 source,
             }),
         }
+    }
+
+    /// Takes away the archives of commits that nobody has fetched for as long as `unused`, of every tenant; returns how many those were.
+    ///
+    /// `unused` is longer than a job may lie between its fetch and its end, and than the day to which it is known when a commit was
+    /// fetched last: 30 days are good. What is fetched again later is made again.
+    pub async fn collect_commits(&self, unused: Duration) -> Result<u64, SourceError> {
+        git::collect(&self.shared, unused).await
     }
 
     /// An archive that the job says lies in the object store.
@@ -186,12 +196,21 @@ impl Sources {
         let key = names::source_object(tenant, &wanted);
         let kept = ObjectUri::new(&objects.buckets().sources, &key);
         let kept = kept.expect("a token and digits are a key");
-        let _alone = locks.lock(kept.key()).await;
-        let found = fetch::find(objects, &kept, wanted, &config.limits, into).await?;
-        let archive = match found {
-            Some(file) => Archive::open(file, &config.limits, into).await?,
-            None => self.download(hosts, uri, wanted, &kept, into).await?,
+        let working = Box::pin(async {
+            let found = fetch::find(objects, &kept, wanted, &config.limits, into).await?;
+            match found {
+                Some(file) => Archive::open(file, &config.limits, into).await,
+                None => self.download(hosts, uri, wanted, &kept, into).await,
+            }
+        });
+        // By its address as well: that another one is wrong says nothing of this one.
+        let name = format!("{kept} {uri}");
+        let turn = timeout(https::DEADLINE, locks.turn(&name));
+        let late = |_| SourceError::Https {
+            uri: uri.clone(),
+            source: HttpsProblem::TimedOut("another fetch of it", https::DEADLINE),
         };
+        let archive = turn.await.map_err(late)?.take(working).await?;
         let digest = wanted.into();
         let uri = ArchiveUri::S3(kept);
         Ok(fetched(archive, ArchiveSource { uri, digest }))
@@ -226,7 +245,7 @@ impl Sources {
         let copy = file.try_clone().map_err(SourceError::Spool)?;
         let archive = Archive::open(copy, &config.limits, into).await?;
         spool::upload(objects, &file, kept).await?;
-        info!(%uri, digest = %wanted, "archive fetched and kept");
+        info!(uri = uri.shown(), digest = %wanted, "archive fetched and kept");
         Ok(archive)
     }
 }

@@ -11,11 +11,13 @@ use crate::git::problem::{GitProblem, Matter};
 const SHOWN: usize = 300;
 
 /// What git says where the repository or the commit is not there, or not for us.
-const NOT_THERE: [&str; 8] = [
+const NOT_THERE: [&str; 9] = [
     "not our ref",
     "couldn't find remote ref",
     "unadvertised object",
-    "not found",
+    // Of the repository: git says "not found" of many things, its own programs among them.
+    "/' not found",
+    "epository not found",
     "could not read Username",
     "Authentication failed",
     "The requested URL returned error: 403",
@@ -23,10 +25,9 @@ const NOT_THERE: [&str; 8] = [
 ];
 
 /// What git says where what came is not the commit.
-const OTHER_CONTENT: [&str; 4] = [
+const OTHER_CONTENT: [&str; 3] = [
     "did not receive expected object",
     "did not send all necessary objects",
-    "fsck error",
     "SHA1 COLLISION",
 ];
 
@@ -79,7 +80,8 @@ impl Guest {
             // A server that sends less than that for two minutes is gone.
             ("http.lowSpeedLimit", fixed("1")),
             ("http.lowSpeedTime", fixed("120")),
-            ("transfer.fsckObjects", fixed("true")),
+            // The host checks every id itself; git's own check refuses what genuine old repositories have, as a mode with a zero before it.
+            ("transfer.fsckObjects", fixed("false")),
             // One pack stays one pack: nothing reads the objects but the command that sends them.
             ("transfer.unpackLimit", fixed("1")),
             ("core.hooksPath", fixed("/dev/null")),
@@ -143,13 +145,22 @@ pub(crate) fn failure(doing: String, stderr: &[u8]) -> GitProblem {
     };
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let said: Vec<_> = lines.collect();
-    let said = said.join("; ");
+    let said = without_queries(&said.join("; "));
     let said = said.chars().take(SHOWN).flat_map(char::escape_debug);
     GitProblem::Failed {
         doing,
         said: said.collect(),
         matter,
     }
+}
+
+/// `text` without what follows the `?` of an address in it: that may be a key to what lies there.
+fn without_queries(text: &str) -> String {
+    let words = text.split(' ').map(|word| match word.split_once('?') {
+        Some((address, _)) if address.contains("://") => format!("{address}?..."),
+        Some(_) | None => word.to_owned(),
+    });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 fn words(words: &[&str]) -> Vec<String> {
@@ -178,15 +189,30 @@ mod tests {
             Matter::OtherContent
         );
         assert_eq!(
-            matter("fatal: unable to access: Could not resolve proxy"),
-            Matter::Trouble
+            matter("fatal: repository 'https://a.example/b/' not found"),
+            Matter::NotThere
         );
+        for trouble in [
+            "fatal: unable to access: Could not resolve proxy",
+            "sh: 1: git-remote-https: not found",
+        ] {
+            assert_eq!(matter(trouble), Matter::Trouble, "{trouble}");
+        }
     }
 
     #[test]
     fn what_git_says_is_shown_on_one_line() {
         let error = failure("fetch".to_owned(), b"fatal: a\n\nfatal: b\x1b[31m\n");
         assert_eq!(error.to_string(), "fetch: fatal: a; fatal: b\\u{1b}[31m");
+    }
+
+    #[test]
+    fn what_follows_an_address_is_not_shown() {
+        let said = b"fatal: https://a.example/b?sig=secret/ is not it; is it?";
+        assert_eq!(
+            failure("fetch".to_owned(), said).to_string(),
+            "fetch: fatal: https://a.example/b?... is not it; is it?"
+        );
     }
 
     #[test]

@@ -50,6 +50,16 @@ pub enum GitProblem {
         /// Whose matter that is.
         matter: Matter,
     },
+    /// Git wanted to go where the operator does not let the tenant go.
+    #[error("{doing}: {host}: {reason}")]
+    NotLetOut {
+        /// What it was doing, to what.
+        doing: String,
+        /// The host and the port.
+        host: String,
+        /// What the way out says.
+        reason: egress::Reason,
+    },
     /// What came is not what `git cat-file --batch` writes.
     #[error("what the fetch VM sends {0}")]
     Stream(&'static str),
@@ -143,7 +153,7 @@ pub enum SubmoduleProblem {
     #[error("its url {0:?} does not lead to https")]
     Url(String),
     /// The operator does not allow the tenant to fetch from there. Nothing was resolved.
-    #[error("the tenant may not fetch {0}")]
+    #[error("the tenant may not fetch {}", .0.shown())]
     NotAllowed(HttpsUri),
     /// Submodules within submodules, without an end.
     #[error("lies more than {0} submodules deep")]
@@ -165,6 +175,7 @@ impl GitProblem {
             | Self::Name { .. }
             | Self::Mode { .. }
             | Self::Refused(_)
+            | Self::NotLetOut { .. }
             | Self::Submodule { .. } => Fault::Job,
             Self::Failed { matter, .. } => match matter {
                 Matter::NotThere | Matter::OtherContent => Fault::Job,
@@ -195,6 +206,7 @@ impl GitProblem {
             | Self::Name { .. }
             | Self::Mode { .. }
             | Self::Refused(_)
+            | Self::NotLetOut { .. }
             | Self::Submodule { .. } => Reason::InvalidJob,
             Self::NoTemplate
             | Self::NotBaked { .. }

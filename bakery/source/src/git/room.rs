@@ -49,7 +49,7 @@ pub(crate) struct Wanted {
 /// A running VM for repositories of one host.
 pub(crate) struct Room {
     /// First: the way out is shut before the guest goes.
-    _way_out: WayOut,
+    way_out: WayOut,
     vm: Box<dyn Vm>,
     guest: Guest,
     /// The host that it leads to.
@@ -78,7 +78,7 @@ impl Room {
         let way_out = WayOut::open(vm.agent(), guest.proxy_port, rules, resolver).await?;
         info!(host = %endpoint, "fetch VM forked");
         Ok(Self {
-            _way_out: way_out,
+            way_out,
             vm,
             guest,
             endpoint,
@@ -94,17 +94,24 @@ impl Room {
         objects: Objects,
     ) -> Result<Objects, GitProblem> {
         let directory = self.directory().await?;
+        let fetched = self.fetch_into(&directory, wanted).await;
+        fetched.map_err(|problem| self.way_out.explain(problem))?;
+        self.receive(&directory, &wanted.commit, objects).await
+    }
+
+    /// Lets git fetch what is wanted into the directory.
+    async fn fetch_into(&self, directory: &str, wanted: &Wanted) -> Result<(), GitProblem> {
         let Wanted {
             uri,
             commit,
             reference,
         } = wanted;
-        self.run(&directory, plumbing::init(), "make a repository".to_owned())
+        self.run(directory, plumbing::init(), "make a repository".to_owned())
             .await?;
+        let shown = uri.shown();
         let command = plumbing::fetch_commit(uri.as_str(), commit);
-        let fetched = self.run(&directory, command, format!("fetch {commit} from {uri}"));
+        let fetched = self.run(directory, command, format!("fetch {commit} from {shown}"));
         match (fetched.await, reference) {
-            (Ok(()), _) => {}
             // A server that hands out no commit by its id alone.
             (
                 Err(GitProblem::Failed {
@@ -114,12 +121,11 @@ impl Room {
                 Some(reference),
             ) => {
                 let command = plumbing::fetch_reference(uri.as_str(), reference.as_str());
-                let doing = format!("fetch {reference} from {uri}");
-                self.run(&directory, command, doing).await?;
+                let doing = format!("fetch {reference} from {shown}");
+                self.run(directory, command, doing).await
             }
-            (Err(problem), _) => return Err(problem),
+            (fetched, _) => fetched,
         }
-        self.receive(&directory, commit, objects).await
     }
 
     /// A new directory for a repository.

@@ -166,7 +166,9 @@ impl<'a> Fetching<'a> {
         let uri = modules::resolve(&parent.wanted.uri, url);
         let uri = uri.ok_or_else(|| GitProblem::Submodule {
             path: path.clone(),
-            problem: SubmoduleProblem::Url(url.chars().take(200).collect()),
+            problem: SubmoduleProblem::Url(
+                url.chars().take_while(|c| *c != '?').take(200).collect(),
+            ),
         })?;
         if self.hosts.endpoint(&uri).is_none() {
             return Err(not_allowed(&path, &uri));

@@ -41,6 +41,10 @@ async fn server() -> Server {
         ("/away", page(302, "https://other.example.com/a", b"")),
         ("/plain", page(302, "http://files.example.com/a", b"")),
         ("/broken", page(503, "", b"")),
+        (
+            "/signed",
+            page(302, "https://other.example.com/a?sig=secret", b""),
+        ),
     ]);
     Server::start(NAME, handler).await
 }
@@ -164,6 +168,31 @@ async fn answers_that_are_not_the_archive_are_told_apart() {
         let told = told(&error.unwrap_err());
         assert!(told.0.contains(sentence), "{path}: {}", told.0);
         assert_eq!(told.2, reason, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn what_follows_an_address_is_in_no_error() {
+    let server = server().await;
+    let mut bench = bench(&server).await;
+    let digest = Sha256Digest::of(b"other");
+    let errors = async |bench: &Bench| {
+        let mut sentences = Vec::new();
+        for path in ["/a/b.tar.zst", "/missing", "/signed", "/circle"] {
+            let source = source(&server, &format!("{path}?sig=secret"), digest);
+            sentences.push(told(&bench.fetch(&source).await.unwrap_err()).0);
+        }
+        let elsewhere = https("https://other.example.com/a?sig=secret", digest);
+        sentences.push(told(&bench.fetch(&elsewhere).await.unwrap_err()).0);
+        sentences
+    };
+    let mut sentences = errors(&bench).await;
+    let shared = Arc::get_mut(&mut bench.sources.shared).unwrap();
+    shared.config.limits.max_archive_bytes = 1;
+    sentences.extend(errors(&bench).await);
+    for sentence in sentences {
+        assert!(!sentence.contains("secret"), "{sentence}");
+        assert!(sentence.contains("?..."), "{sentence}");
     }
 }
 

@@ -20,6 +20,7 @@ use crate::locks::Locks;
 use crate::memory::MemoryValues;
 use crate::sources::{Fetched, Shared, Sources};
 use crate::testing::server::{Loopback, Server};
+use crate::values::Values as _;
 
 /// Sources, and what a test looks at.
 pub(crate) struct Bench {
@@ -43,7 +44,7 @@ impl Bench {
         let store = Store::in_memory(s3.objects.clone(), cache).await.unwrap();
         let (tenants, snapshots) = (MemoryValues::default(), MemoryValues::default());
         let body = Bytes::copy_from_slice(tenant.as_bytes());
-        tenants.0.lock().unwrap().insert("acme".to_owned(), body);
+        tenants.put("acme", body).await.unwrap();
         let resolver = Arc::new(Loopback::default());
         let ca_bundle = server.ca_bundle(dir.path());
         let guest = Guest {
