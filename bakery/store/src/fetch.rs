@@ -7,19 +7,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
-use futures_util::{StreamExt, TryStreamExt, stream};
 use schemas::Sha256Digest;
 use tokio::sync::Mutex as AsyncMutex;
 use tokio::task::spawn_blocking;
 use tracing::{info, warn};
 
+use crate::Store;
 use crate::cache::InUse;
 use crate::error::StoreError;
 use crate::manifest::{MANIFEST_FILE, Manifest};
 use crate::objects::{self, GetError, Kind};
-use crate::presence::Presence;
 use crate::progress::Progress;
-use crate::{IN_FLIGHT, Store};
 
 /// 64 MiB: a manifest has 85 bytes a chunk, and this is 380 GiB of them.
 const MAX_MANIFEST_BYTES: usize = 64 << 20;
@@ -120,56 +118,6 @@ impl Store {
         })
     }
 
-    /// The manifest that `key` leads to, if its snapshot can be fetched: the manifest can be read, and every chunk that it
-    /// names is there with its length. `None` if nothing is published, or something of it is gone; publishing it again
-    /// sends what is not there. The chunks themselves are not read: [`Store::fetch`] takes those away that are damaged.
-    pub async fn find_whole(&self, key: &Sha256Digest) -> Result<Option<Manifest>, StoreError> {
-        let Some(digest) = self.find(key).await? else {
-            return Ok(None);
-        };
-        let manifest = match self.manifest(&digest).await {
-            Ok(manifest) => manifest,
-            Err(error @ (StoreError::NoManifest { .. } | StoreError::BadManifest { .. })) => {
-                warn!(%key, %error, "a published snapshot is not whole");
-                return Ok(None);
-            }
-            Err(error) => return Err(error),
-        };
-        if let Err(error) = check_key(&manifest, key) {
-            warn!(%error, "a published snapshot is another's");
-            return Ok(None);
-        }
-        let gap = self.gap(&manifest).await?;
-        if let Some(file) = &gap {
-            warn!(%key, %digest, file, "a published snapshot is not whole");
-        }
-        Ok(gap.is_none().then_some(manifest))
-    }
-
-    /// The name of a file of which a chunk is not in the object store with its length.
-    async fn gap(&self, manifest: &Manifest) -> Result<Option<String>, StoreError> {
-        let chunks: HashMap<_, _> = manifest
-            .chunks()
-            .map(|(file, chunk)| (chunk.sha256, (u64::from(chunk.stored_bytes), &file.name)))
-            .collect();
-        let presence = Presence::list(&self.objects, chunks.len()).await?;
-        let presence = &presence;
-        let looks = chunks
-            .into_iter()
-            .map(|(digest, (length, name))| async move {
-                let found = presence.look(&self.objects, &digest).await?;
-                let whole = found.is_some_and(|found| found.size == length);
-                Ok((!whole).then(|| name.clone()))
-            });
-        let mut looks = stream::iter(looks.collect::<Vec<_>>()).buffer_unordered(IN_FLIGHT);
-        while let Some(gap) = looks.try_next().await? {
-            if gap.is_some() {
-                return Ok(gap);
-            }
-        }
-        Ok(None)
-    }
-
     /// The manifest with that digest, from the object store. One that is damaged is read once more.
     pub async fn manifest(&self, digest: &Sha256Digest) -> Result<Manifest, StoreError> {
         let (manifest, _) = self.read_manifest(*digest).await?;
@@ -263,7 +211,7 @@ fn open(
 }
 
 /// Refuses the manifest of another key: whatever leads there, its content is not what the key says.
-fn check_key(manifest: &Manifest, key: &Sha256Digest) -> Result<(), StoreError> {
+pub(crate) fn check_key(manifest: &Manifest, key: &Sha256Digest) -> Result<(), StoreError> {
     if manifest.key == *key {
         return Ok(());
     }

@@ -38,6 +38,7 @@ mod spots;
 mod tally;
 mod target;
 mod upload;
+mod whole;
 mod withdraw;
 
 use std::sync::Arc;

@@ -49,7 +49,7 @@ impl Store {
     ///
     /// `dir` holds regular files with plain names and nothing else; they must not change meanwhile. A snapshot that was
     /// published under this key before the call is replaced, and what the object store has of it is not trusted but sent
-    /// again; one that appears during the call stands. What an interrupted call sent is not sent again.
+    /// again, also if its pointer is gone; one that appears during the call stands. What an interrupted call sent is not sent again.
     pub async fn publish(
         &self,
         dir: &Path,
@@ -60,7 +60,9 @@ impl Store {
         let failed = || StoreError::pointers("publish a snapshot");
         let name = names::snapshot_pointer(&parts.key());
         let before = self.pointers.get(&name).await.map_err(failed())?;
-        let trusted = before.digest.is_none();
+        // The mark of a pointer that is gone has a revision: what was withdrawn may be damaged in more chunks than the one that was
+        // found.
+        let trusted = before.revision == 0;
         let files = list(dir)?;
         let uploaded = self.upload(files, &parts, trusted, progress).await?;
         let manifest = Manifest::new(parts, details, uploaded.files.clone(), Timestamp::now());

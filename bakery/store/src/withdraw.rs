@@ -9,20 +9,19 @@
 //! | a chunk or the manifest is missing | the pointer |
 //! | the manifest is damaged, or that of another key | the pointer |
 //!
-//! Why the damaged chunk goes, and goes first: a publication relies on chunks that are there with the right length, and
-//! [`Store::find_whole`] does too. With only the pointer gone the next publication would rely on the same damage again. A chunk that
-//! is not there is a gap instead: `find_whole` sees it in every snapshot that has the chunk, that of the template included, which is
-//! so baked anew too; and every publication sends it. If the object cannot be deleted, the pointer stays, and the next fetch
-//! tries again. A damaged manifest need not go: a publication always writes its manifest; and what it names is
-//! not known, so it stops collections until it is older than their grace.
+//! Why the damaged chunk goes, and goes first: others may have it too, the template of an environment for one, and
+//! [`Store::find_whole`] compares only lengths. A chunk that is not there is a gap, which it sees in each of them, so that they are
+//! baked anew too, and every publication sends it. If the object cannot be deleted the pointer stays, and the next fetch tries
+//! again. Other chunks of the snapshot may be damaged as well, for a fetch ends with the first: so a publication of a key that
+//! had a pointer before sends everything, and one bake is enough. A damaged manifest need not go: a publication always
+//! writes its own; and what it names is not known, so it stops collections until it is older than their grace.
 //!
 //! Who is wrong about it, as a machine whose own memory is damaged, or who deletes what was sent again just before, makes a gap or
 //! takes a pointer: that costs a bake of the key, and no job ever sees a wrong byte.
 
+use bus::telemetry::Causes;
 use schemas::{Sha256Digest, names};
 use tracing::{info, warn};
-
-use bus::telemetry::Causes;
 
 use crate::Store;
 use crate::error::StoreError;

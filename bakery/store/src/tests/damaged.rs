@@ -177,6 +177,24 @@ async fn a_snapshot_that_is_damaged_is_withdrawn_and_so_is_what_shares_the_damag
 }
 
 #[tokio::test]
+async fn one_publication_mends_all_that_is_damaged_and_not_only_what_was_found() {
+    let fixture = Fixture::start().await;
+    let memory: Vec<u8> = (1..=40).collect();
+    fixture.publish(&memory, parts()).await;
+    for byte in &memory {
+        flip(&fixture.chunk_file(&filled(*byte)));
+    }
+    refused(&fixture).await;
+    let left = memory
+        .iter()
+        .any(|byte| fixture.chunk_file(&filled(*byte)).exists());
+    assert!(left, "the fetch ended with the first");
+    fixture.publish(&memory, parts()).await;
+    let worker = fixture.store("worker").await;
+    worker.fetch(&parts().key(), &NoProgress).await.unwrap();
+}
+
+#[tokio::test]
 async fn what_was_published_anew_meanwhile_is_not_withdrawn() {
     let fixture = Fixture::start().await;
     fixture.publish(&[1], parts()).await;
