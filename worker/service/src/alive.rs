@@ -20,7 +20,7 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Says it until `ended` turns true, then takes the word back. A server that is away costs nothing but the word.
 pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
-    let workers = services.workers.clone();
+    let (workers, name) = (services.workers.clone(), services.config.name.as_str());
     let mut changes = services.presence.changes();
     let mut draining = services.draining.clone();
     let mut every = interval(EVERY);
@@ -37,14 +37,12 @@ pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
         let draining = *draining.borrow_and_update();
         let said = state(&services, &counts, draining);
         let body = serde_json::to_vec(&said).expect("a state of plain fields is JSON");
-        if let Err(error) = workers
-            .put(services.config.name.as_str(), body.into())
-            .await
-        {
-            warn!(%error, "this worker's state was not written");
+        match workers.put(name, body.into()).await {
+            Ok(_revision) => services.presence.told(counts.uses),
+            Err(error) => warn!(%error, "this worker's state was not written"),
         }
     }
-    let taken_back = timeout(LAST_WORD, workers.delete(services.config.name.as_str()));
+    let taken_back = timeout(LAST_WORD, workers.delete(name));
     if !matches!(taken_back.await, Ok(Ok(()))) {
         warn!("this worker's state was not taken back: it goes when its time is over");
     }

@@ -5,16 +5,14 @@
 
 mod finish;
 mod guest;
+mod heart;
 mod prepare;
-
-use std::time::Duration;
 
 use async_nats::jetstream::{AckKind, Message};
 use schemas::event::EventKind;
 use schemas::job::Job;
 use schemas::source::ArchiveSource;
 use tempfile::TempDir;
-use tokio::time::Instant;
 use tracing::warn;
 
 pub(crate) use prepare::waited_since;
@@ -29,9 +27,7 @@ use crate::report::{Gathered, Subject};
 use crate::resolve::{Missing, Resolved};
 use crate::services::Services;
 use crate::verdict::Verdict;
-
-/// Between two signs of life: three fit into the 30 s after which the server gives the job to somebody else.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+use heart::Heart;
 
 /// What the claim of a message found.
 pub struct Claimed {
@@ -129,6 +125,7 @@ impl Attempt {
         if first == Event::Done {
             self.events.say(EventKind::Claimed, None, None).await;
         }
+        let mut heart = Heart::new();
         let mut event = first;
         loop {
             let action = lifecycle.next(&event);
@@ -136,7 +133,7 @@ impl Attempt {
                 break;
             }
             event = tokio::select! {
-                event = self.act(action, &lifecycle) => event,
+                event = self.act(action, &lifecycle, &mut heart) => event,
                 () = asked(&mut give_back), if may_be_cut(action) => {
                     return Box::pin(self.give_back()).await;
                 }
@@ -148,15 +145,14 @@ impl Attempt {
         }
     }
 
-    /// Does one thing, and keeps the message alive meanwhile. Both are polled by this one loop; a sign of life that does not
-    /// get away holds up neither the work nor its limits.
-    async fn act(&mut self, action: Action, lifecycle: &Lifecycle) -> Event {
+    /// Does one thing, and keeps the message alive meanwhile; both are polled by this one loop.
+    async fn act(&mut self, action: Action, lifecycle: &Lifecycle, heart: &mut Heart) -> Event {
         let message = self.message.clone();
-        tokio::select! {
-            event = self.perform(action, lifecycle) => event,
-            () = heartbeats(&message), if keeps_alive(action) => {
-                unreachable!("a heart beats until the work is done")
-            }
+        let work = Box::pin(self.perform(action, lifecycle));
+        if keeps_alive(action) {
+            heart.during(work, || say_alive(&message)).await
+        } else {
+            work.await
         }
     }
 
@@ -218,14 +214,10 @@ fn keeps_alive(action: Action) -> bool {
     }
 }
 
-/// Tells the server again and again that the job is being worked on.
-async fn heartbeats(message: &Message) {
-    let mut beat = tokio::time::interval_at(Instant::now() + HEARTBEAT, HEARTBEAT);
-    loop {
-        beat.tick().await;
-        if let Err(error) = message.ack_with(AckKind::Progress).await {
-            warn!(%error, "no sign of life sent");
-        }
+/// Tells the server that the job is being worked on.
+async fn say_alive(message: &Message) {
+    if let Err(error) = message.ack_with(AckKind::Progress).await {
+        warn!(%error, "no sign of life sent");
     }
 }
 

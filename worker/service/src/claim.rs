@@ -139,30 +139,24 @@ impl Delivery {
 
 async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimError> {
     let delivery = Delivery::of(message)?;
-    let tenant = delivery.subject.tenant.clone();
-    let unnamed = invalid_name(delivery.sequence);
-    let Some(id) = peek_id(&message.payload).map(Token::from) else {
-        let problem = match Job::parse(&message.payload) {
-            Ok(job) => format!("id: {} cannot be used", job.id),
-            Err(error) => error.to_string(),
-        };
-        let verdict = Verdict::new(Reason::InvalidJob, quoted(&problem, &message.payload));
-        return refuse(services, &delivery, unnamed, 1, verdict).await;
+    let (tenant, body) = (&delivery.subject.tenant, &message.payload);
+    let Some(id) = peek_id(body).map(Token::from) else {
+        return refuse_unnamed(services, &delivery, nameless(body)).await;
     };
-    let record = match JobRecord::open(&services.jobs, &tenant, &id, &message.payload).await {
+    let record = match JobRecord::open(&services.jobs, tenant, &id, body).await {
         Ok(record) => record,
         Err(RecordError::Conflict) => {
-            let problem = format!("id: another job has {id}");
-            let verdict = Verdict::new(Reason::IdConflict, quoted(&problem, &message.payload));
-            return refuse(services, &delivery, unnamed, 1, verdict).await;
+            let problem = quoted(&format!("id: another job has {id}"), body);
+            let verdict = Verdict::new(Reason::IdConflict, problem);
+            return refuse_unnamed(services, &delivery, verdict).await;
         }
-        Err(error) => return Err(error.into()),
+        Err(error @ (RecordError::Raced | RecordError::Bucket(_))) => return Err(error.into()),
     };
     // Only now: another body with an id that has its result is not answered by it.
-    if has_result(services, &tenant, &id).await? {
+    if has_result(services, tenant, &id).await? {
         return Ok(Claim::Answered);
     }
-    let job = match Job::parse(&message.payload) {
+    let job = match Job::parse(body) {
         Ok(job) => job,
         Err(error) => {
             let verdict = Verdict::new(Reason::InvalidJob, error.to_string());
@@ -173,20 +167,50 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
         let attempt = record.attempts().max(1);
         return refuse(services, &delivery, id, attempt, verdict).await;
     }
-    let (before, number) = (record.attempts(), record.next_attempt());
-    info!(job = %id, %tenant, attempt = number, "claimed");
+    begin(services, &delivery, id, job, record)
+}
+
+/// A message that is attempted.
+fn begin(
+    services: &Services,
+    delivery: &Delivery,
+    id: Token,
+    job: Job,
+    record: JobRecord,
+) -> Result<Claim, ClaimError> {
+    let number = record.next_attempt();
+    info!(job = %id, tenant = %delivery.subject.tenant, attempt = number, "claimed");
     Ok(Claim::Attempt(Box::new(Begin {
         gathered: Gathered {
             planned: job.steps.iter().map(|step| step.name.clone()).collect(),
-            ..claimed_now(&delivery)
+            ..claimed_now(delivery)
         },
-        subject: subject(services, &delivery, id, number),
+        subject: subject(services, delivery, id, number),
         job: Some(job),
-        record: Some(record),
         scratch: Attempt::scratch(services)?,
-        may_retry: before + 1 < MAX_ATTEMPTS,
+        may_retry: record.attempts() + 1 < MAX_ATTEMPTS,
+        record: Some(record),
         first: Event::Done,
     })))
+}
+
+/// What a body without an id that can be used is told.
+fn nameless(body: &[u8]) -> Verdict {
+    let problem = match Job::parse(body) {
+        Ok(job) => format!("id: {} cannot be used", job.id),
+        Err(error) => error.to_string(),
+    };
+    Verdict::new(Reason::InvalidJob, quoted(&problem, body))
+}
+
+/// [`refuse`] for a body that has no id of its own.
+async fn refuse_unnamed(
+    services: &Services,
+    delivery: &Delivery,
+    verdict: Verdict,
+) -> Result<Claim, ClaimError> {
+    let name = invalid_name(delivery.sequence);
+    refuse(services, delivery, name, 1, verdict).await
 }
 
 /// A message that gets its verdict without an attempt.

@@ -33,6 +33,8 @@
 //! `SOURDOUGH_NATS_URL` stands above the file. Credentials for S3 are never in it: they come from the environment, a profile or
 //! the machine's role.
 
+mod qemu;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,6 +47,8 @@ use serde::Deserialize;
 use setup::Registries;
 use source::SourcesConfig;
 use store::CacheConfig;
+
+pub use qemu::{Accelerator, Qemu};
 
 /// What an operator says.
 #[derive(Clone, Debug, Deserialize)]
@@ -108,46 +112,6 @@ pub struct Config {
 pub struct Git {
     /// The template in which they are fetched; it has git. Default none: a job with such a source is refused here.
     pub template: Option<Token>,
-}
-
-/// How QEMU is run.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Qemu {
-    /// The program.
-    pub program: PathBuf,
-    /// What executes guest code.
-    pub accelerator: Accelerator,
-}
-
-/// What executes guest code.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accelerator {
-    /// Software emulation, which works everywhere.
-    #[default]
-    Tcg,
-    /// The processor, where its KVM runs stock kernels.
-    Kvm,
-}
-
-impl Accelerator {
-    /// QEMU's word for it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tcg => "tcg",
-            Self::Kvm => "kvm",
-        }
-    }
-}
-
-impl Default for Qemu {
-    fn default() -> Self {
-        Self {
-            program: "qemu-system-x86_64".into(),
-            accelerator: Accelerator::default(),
-        }
-    }
 }
 
 /// Everything that is wrong with a configuration.
@@ -322,60 +286,4 @@ fn default_log() -> Format {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn load(text: &str) -> Result<Config, ConfigError> {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), text).unwrap();
-        Config::load(file.path(), |_| None)
-    }
-
-    #[test]
-    fn a_short_file_is_enough() {
-        let config = load("state = \"/var/lib/sourdough/worker\"").unwrap();
-        assert_eq!(config.slots, 1);
-        assert_eq!(
-            config.accepted(),
-            [Trust::Trusted],
-            "emulation is no boundary by default"
-        );
-    }
-
-    #[test]
-    fn untrusted_jobs_under_emulation_must_be_asked_for() {
-        let config = load("state = \"/w\"\nuntrusted_under_tcg = true").unwrap();
-        assert_eq!(config.accepted(), [Trust::Trusted, Trust::Untrusted]);
-        let refused = load("state = \"/w\"\ntrust = [\"untrusted\"]").unwrap_err();
-        assert!(
-            refused.to_string().contains("untrusted_under_tcg"),
-            "{refused}"
-        );
-    }
-
-    #[test]
-    fn all_mistakes_are_reported_together() {
-        let wrong = "state = 'w'\nslots = 0\nmax_parked = 5000\ncache_max_mib = 0\nca_bundle = 'x'";
-        let error = load(wrong).unwrap_err();
-        assert_eq!(error.problems.len(), 5, "{error}");
-    }
-
-    #[test]
-    fn git_and_registries_are_the_operators() {
-        let config = load(
-            "state = '/w'\n[git]\ntemplate = 'fetch'\n\
-             [registries.npm]\nhosts = ['registry.example.com:443']",
-        );
-        let config = config.unwrap();
-        assert!(config.registries.contains_key(&"npm".parse().unwrap()));
-        assert_eq!(config.sources().fetch_template.unwrap().as_str(), "fetch");
-        let refused = load("state = '/w'\n[registries.npm]\nhosts = []").unwrap_err();
-        assert!(refused.to_string().contains("(line "), "{refused}");
-    }
-
-    #[test]
-    fn an_unknown_setting_is_refused_with_its_line() {
-        let error = load("state = \"/w\"\nslotz = 2").unwrap_err();
-        assert!(error.to_string().contains("slotz"), "{error}");
-    }
-}
+mod tests;

@@ -10,6 +10,8 @@
 //! | Resolving | Raced | Finished | Stop |
 //! | Resolving | Ended | Reporting | Report |
 //! | Parked | Done | Resolving | Resolve |
+//! | Parked | NoRecord | Returning | GiveBack(NoRecord) |
+//! | Parked | Raced | Finished | Stop |
 //! | Parked | NoPlace | Returning | GiveBack(NoPlace) |
 //! | Parked | NoSlot | Returning | GiveBack(NoSlot) |
 //! | Parked | Ended | Reporting | Report |
@@ -36,7 +38,7 @@
 //! other pair of state and event cannot happen.
 //!
 //! What always holds: a job that is acknowledged has a result; the first verdict that is not success stays; a job that is
-//! parked has recorded no attempt, so only what follows [`Event::Done`] of `Resolving` is one.
+//! parked has recorded no attempt until a host's trouble ends its wait.
 
 use std::time::Duration;
 
@@ -49,7 +51,7 @@ pub enum State {
     Claimed,
     /// Its source and snapshot are being fetched, and its attempt recorded.
     Resolving,
-    /// It waits for a bake, without a slot.
+    /// It waits for a bake, without a slot and without an attempt.
     Parked,
     /// Its VM is being started.
     Forking,
@@ -211,7 +213,7 @@ fn transition(state: State, event: &Event, retry: bool) -> Option<(State, Action
         (State::Claimed | State::Parked, Event::Done) => Some((State::Resolving, Action::Resolve)),
         (State::Resolving, Event::Done) => Some((State::Forking, Action::Fork)),
         (State::Resolving, Event::Missing) => Some((State::Parked, Action::Park)),
-        (State::Resolving, Event::NoRecord) => back(Why::NoRecord),
+        (State::Resolving | State::Parked, Event::NoRecord) => back(Why::NoRecord),
         (State::Parked, Event::NoPlace) => back(Why::NoPlace),
         (State::Parked, Event::NoSlot) => back(Why::NoSlot),
         (State::Forking | State::Running, Event::Done) => Some((State::Running, Action::RunStep)),
@@ -223,7 +225,7 @@ fn transition(state: State, event: &Event, retry: bool) -> Option<(State, Action
         | (State::Storing, Event::Done | Event::Ended(_)) => Some(settled),
         (State::Reporting, Event::Done) => Some((State::Acknowledging, Action::Acknowledge)),
         (State::Reporting, Event::Ended(_)) => back(Why::Trouble),
-        (State::Resolving, Event::Raced)
+        (State::Resolving | State::Parked, Event::Raced)
         | (State::Acknowledging | State::Returning, Event::Done | Event::Ended(_)) => {
             Some(finished)
         }
@@ -264,7 +266,19 @@ fn transition(state: State, event: &Event, retry: bool) -> Option<(State, Action
             | State::Acknowledging
             | State::Returning
             | State::Finished,
-            Event::Missing | Event::NoRecord | Event::Raced,
+            Event::Missing,
+        )
+        | (
+            State::Claimed
+            | State::Forking
+            | State::Running
+            | State::Collecting
+            | State::Storing
+            | State::Reporting
+            | State::Acknowledging
+            | State::Returning
+            | State::Finished,
+            Event::NoRecord | Event::Raced,
         )
         | (
             State::Claimed

@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use vm::Driver;
 use worker::config::{Accelerator, Config};
 use worker::serve::serve;
-use worker::services::Services;
+use worker::services::{Ending, Services};
 
 /// Claims jobs, forks snapshots, runs steps, reports results.
 #[derive(Debug, Parser)]
@@ -65,8 +65,12 @@ async fn run(config: Config) -> anyhow::Result<()> {
     let driver = driver(&config)?;
     tokio::spawn(listen(terminate, interrupt, drain, give_back.clone()));
     let mut stopped = draining.clone();
+    let ending = Ending {
+        draining,
+        give_back: given_back,
+    };
     let services = tokio::select! {
-        services = Services::connect(config, driver, draining.clone(), given_back) => services?,
+        services = Services::connect(config, driver, ending) => services?,
         // Told to end before it had begun.
         _ = stopped.wait_for(|draining| *draining) => return Ok(()),
     };

@@ -37,7 +37,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::events::Events;
-use crate::resolve::{Domain, Missing, Wanted};
+use crate::resolve::{Missing, Wanted};
 use crate::services::Services;
 use crate::verdict::{self, Verdict};
 
@@ -54,7 +54,7 @@ pub struct Parked<'a> {
     /// What it shares with others.
     pub services: &'a Services,
     /// Whose it is.
-    pub domain: Domain<'a>,
+    pub tenant: &'a Token,
     /// What it waits for.
     pub missing: &'a Missing,
     /// Whether the environment came with the job, so that no bakery knows it.
@@ -111,8 +111,7 @@ impl Parked<'_> {
             return self.failed(failure.into());
         }
         let answered = before.map_or(0, |(_, revision)| revision);
-        let (class, trust) = (&self.services.class, self.domain.trust);
-        let request_id = self.missing.request_id(class, trust, self.source);
+        let request_id = self.missing.request_id(self.source);
         let (sender, mut heard) = mpsc::channel(EVENTS_AHEAD);
         // Never ends by itself, and with this future.
         let following = self.follow(sender).await;
@@ -160,7 +159,7 @@ impl Parked<'_> {
 
     /// The pointer and the failure, as they are now and as they change.
     async fn watch(&self) -> Watch {
-        let keys = self.missing.watched(&self.services.class);
+        let keys = self.missing.watched();
         let watch = with(Policy::FOREVER, "watch for a snapshot", || {
             let watch = self.services.snapshots.watch_many_with_history(keys.iter());
             async { watch.await.map_err(Failure::Transient) }
@@ -180,7 +179,7 @@ impl Parked<'_> {
         let last = last.await.expect("a policy without end gives no error");
         let followed = Followed {
             stream: stream::BAKE_EVENTS,
-            subject: names::bake_event_subject(self.domain.tenant, &self.missing.environment.name),
+            subject: names::bake_event_subject(self.tenant, &self.missing.environment.name),
             name: format!("parked-{}", Uuid::now_v7()),
             next_sequence: last.cached_info().state.last_sequence + 1,
         };
@@ -191,14 +190,16 @@ impl Parked<'_> {
     /// Publishes the request. One that does not get away is sent again with the next.
     async fn request(&self, request_id: &Token) {
         let Missing {
+            class,
+            trust,
             environment,
             wanted,
             ..
         } = self.missing;
         let subject = BakeSubject {
-            class: self.services.class.clone(),
-            trust: self.domain.trust,
-            tenant: self.domain.tenant.clone(),
+            class: class.clone(),
+            trust: *trust,
+            tenant: self.tenant.clone(),
             environment: environment.name.clone(),
         };
         let request = BakeRequest {

@@ -16,6 +16,8 @@ pub struct Presence {
     slots: Arc<Semaphore>,
     places: Arc<Semaphore>,
     counts: watch::Sender<Counts>,
+    /// The [`Counts::uses`] that others have been told of.
+    told: watch::Sender<u64>,
 }
 
 /// What a worker has in hand.
@@ -25,8 +27,19 @@ pub struct Counts {
     pub running: u32,
     /// Jobs that wait for a bake.
     pub parked: u32,
-    /// The keys of the snapshots that jobs use, and how many jobs use each.
-    pub snapshots: BTreeMap<Sha256Digest, u32>,
+    /// The keys of the snapshots that jobs use.
+    pub snapshots: BTreeMap<Sha256Digest, Users>,
+    /// How often a snapshot has come into use. What is said of this state covers all of them.
+    pub uses: u64,
+}
+
+/// The jobs that use a snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Users {
+    /// How many.
+    jobs: u32,
+    /// Which of [`Counts::uses`] the first of them was.
+    since: u64,
 }
 
 /// Room to run one job. Dropping it frees the slot.
@@ -57,6 +70,7 @@ impl Presence {
             slots: Arc::new(Semaphore::new(slots as usize)),
             places: Arc::new(Semaphore::new(places as usize)),
             counts: watch::Sender::default(),
+            told: watch::Sender::default(),
         }
     }
 
@@ -92,12 +106,32 @@ impl Presence {
 
     /// Says that a job uses the snapshot with that key.
     pub fn uses(&self, key: Sha256Digest) -> InUse {
-        self.counts
-            .send_modify(|counts| *counts.snapshots.entry(key).or_default() += 1);
+        self.counts.send_modify(|counts| {
+            let since = counts.uses + 1;
+            let users = counts.snapshots.entry(key).or_insert_with(|| {
+                counts.uses = since;
+                Users { jobs: 0, since }
+            });
+            users.jobs += 1;
+        });
         InUse {
             counts: self.counts.clone(),
             key,
         }
+    }
+
+    /// Takes in that others have been told of a state with these [`Counts::uses`].
+    pub fn told(&self, uses: u64) {
+        self.told.send_replace(uses);
+    }
+
+    /// Waits until others have been told that the snapshot is in use.
+    pub async fn known(&self, in_use: &InUse) {
+        let since = self.counts.borrow().snapshots.get(&in_use.key).copied();
+        let since = since.map_or(0, |users| users.since);
+        let mut told = self.told.subscribe();
+        let heard = told.wait_for(|uses| *uses >= since).await;
+        let _uses = heard.expect("this presence holds the sender");
     }
 
     /// What is in hand now, and every change of it.
@@ -122,15 +156,17 @@ impl Drop for InUse {
     fn drop(&mut self) {
         self.counts.send_modify(|counts| {
             if let Some(users) = counts.snapshots.get_mut(&self.key) {
-                *users -= 1;
+                users.jobs -= 1;
             }
-            counts.snapshots.retain(|_, users| *users > 0);
+            counts.snapshots.retain(|_, users| users.jobs > 0);
         });
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -159,5 +195,29 @@ mod tests {
         drop(second);
         assert!(changes.has_changed().unwrap());
         assert!(changes.borrow().snapshots.is_empty());
+    }
+    #[tokio::test]
+    async fn a_snapshot_is_known_to_be_in_use_once_others_were_told_of_this_use() {
+        let presence = Presence::new(2, 0);
+        let key = Sha256Digest::of("widget");
+        let said = || {
+            let uses = presence.changes().borrow().uses;
+            presence.told(uses);
+        };
+        let known = async |in_use: &InUse| presence.known(in_use).now_or_never().is_some();
+        let first = presence.uses(key);
+        assert!(!known(&first).await);
+        said();
+        assert!(known(&first).await);
+        let second = presence.uses(key);
+        assert!(known(&second).await, "it was told of the first");
+        drop((first, second));
+        let third = presence.uses(key);
+        assert!(
+            !known(&third).await,
+            "it may have been told meanwhile that nobody uses it"
+        );
+        said();
+        assert!(known(&third).await);
     }
 }

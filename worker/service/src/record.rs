@@ -101,6 +101,12 @@ impl JobRecord {
         u32::try_from(counted).unwrap_or(u32::MAX)
     }
 
+    /// When the last attempt that counts began; none before the first.
+    pub fn last_attempt_at(&self) -> Option<Timestamp> {
+        let mut counted = self.record.attempts.iter().filter(|one| !one.returned);
+        counted.next_back().map(|attempt| attempt.started_at)
+    }
+
     /// The number of the attempt that would begin now, from 1. Returned attempts have numbers too, so that no two logs have
     /// one name.
     pub fn next_attempt(&self) -> u32 {
@@ -121,14 +127,33 @@ impl JobRecord {
     }
 
     /// Writes down that the attempt that began here was given back and does not count. Where none began, nothing is said of
-    /// those before it.
+    /// those before it. The write of [`JobRecord::begin`] may have been cut off: it is asked for whether it was stored.
     pub async fn give_back(&mut self) -> Result<(), RecordError> {
         let begun = self.record.attempts.last_mut().filter(|_| self.begun);
         let Some(last) = begun else {
             return Ok(());
         };
+        let unmarked = last.clone();
         last.returned = true;
-        self.write().await
+        match self.write().await {
+            Err(RecordError::Raced) => {
+                self.revision = self.revision_where_last_is(&unmarked).await?;
+                self.write().await
+            }
+            written @ (Ok(()) | Err(RecordError::Conflict | RecordError::Bucket(_))) => written,
+        }
+    }
+
+    /// The revision that the record has now, if that attempt is the last in it.
+    async fn revision_where_last_is(&self, attempt: &Attempt) -> Result<u64, RecordError> {
+        let entry = self.bucket.entry(&self.key).await.map_err(bucket_error)?;
+        let entry = entry.ok_or(RecordError::Raced)?;
+        let found: Record = serde_json::from_slice(&entry.value).map_err(bucket_error)?;
+        if found.attempts.last() == Some(attempt) {
+            Ok(entry.revision)
+        } else {
+            Err(RecordError::Raced)
+        }
     }
 
     async fn write(&mut self) -> Result<(), RecordError> {
@@ -154,4 +179,60 @@ fn encode(record: &Record) -> bytes::Bytes {
 
 fn bucket_error(error: impl std::error::Error + Send + Sync + 'static) -> RecordError {
     RecordError::Bucket(Box::new(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream;
+
+    use super::*;
+
+    /// A record of a new job in a bucket of a real nats-server; none where there is no server.
+    async fn record() -> Option<(JobRecord, Token)> {
+        let Ok(url) = std::env::var("NATS_URL") else {
+            eprintln!("skipped: no NATS_URL");
+            return None;
+        };
+        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+        bus::streams::provision(&jetstream, 1).await.unwrap();
+        let jobs = jetstream.get_key_value(schemas::names::bucket::JOBS);
+        let jobs = jobs.await.unwrap();
+        let id = Token::parse(uuid::Uuid::new_v4().to_string()).unwrap();
+        Some((open(&jobs, &id).await, id))
+    }
+
+    async fn open(jobs: &kv::Store, id: &Token) -> JobRecord {
+        let tenant = "record".parse().unwrap();
+        JobRecord::open(jobs, &tenant, id, b"body").await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn an_attempt_whose_write_was_cut_off_can_be_given_back() {
+        let Some((mut record, id)) = record().await else {
+            return;
+        };
+        let before = record.revision;
+        record.begin(&"worker-1".parse().unwrap()).await.unwrap();
+        assert!(record.last_attempt_at().is_some());
+        // The server stored it, and its answer was not waited for.
+        record.revision = before;
+        record.give_back().await.unwrap();
+        let found = open(&record.bucket, &id).await;
+        assert_eq!((found.attempts(), found.next_attempt()), (0, 2));
+        assert_eq!(found.last_attempt_at(), None);
+    }
+
+    #[tokio::test]
+    async fn an_attempt_of_another_worker_is_not_given_back() {
+        let Some((mut record, id)) = record().await else {
+            return;
+        };
+        let mut other = open(&record.bucket, &id).await;
+        other.begin(&"worker-2".parse().unwrap()).await.unwrap();
+        let begun = record.begin(&"worker-1".parse().unwrap()).await;
+        assert!(matches!(begun, Err(RecordError::Raced)));
+        let given_back = record.give_back().await;
+        assert!(matches!(given_back, Err(RecordError::Raced)));
+        assert_eq!(open(&record.bucket, &id).await.attempts(), 1);
+    }
 }

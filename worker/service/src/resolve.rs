@@ -3,6 +3,8 @@
 //! What always holds: the inputs' digests come from the job's own source, so a job never runs on a snapshot of another
 //! lockfile; an exact key or nothing.
 
+mod fork;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -11,11 +13,12 @@ use schemas::job::OnMissing;
 use schemas::names::environment_key;
 use schemas::reason::Reason;
 use schemas::result::Start;
-use schemas::{EnvironmentChoice, Sha256Digest, Token, TreePath, Trust};
+use schemas::{EnvironmentChoice, HostClass, Sha256Digest, Token, TreePath, Trust};
 use source::Archive;
-use store::{KeyParts, Manifest, NoProgress, Snapshot, StoreError};
+use store::Snapshot;
 use vm::SnapshotFiles;
 
+use self::fork::{Absent, Found};
 use crate::presence::InUse;
 use crate::services::Services;
 use crate::verdict::Verdict;
@@ -53,6 +56,10 @@ pub struct Resolved {
 /// What a job waits for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Missing {
+    /// For which hosts.
+    pub class: HostClass,
+    /// How far the job's author is trusted.
+    pub trust: Trust,
     /// Its environment, as defined when it was looked for.
     pub environment: Environment,
     /// Which snapshot.
@@ -112,8 +119,10 @@ pub async fn environment(
             format!("tenant {tenant} has no environment {name}"),
         )
     };
-    Environment::parse(&body.ok_or_else(unknown)?)
-        .map_err(|error| Verdict::host(Reason::HostFailed, &error))
+    Environment::parse(&body.ok_or_else(unknown)?).map_err(|error| {
+        let message = format!("environment {name} of tenant {tenant} cannot be used: {error}");
+        Verdict::new(Reason::UnknownEnvironment, message)
+    })
 }
 
 /// The snapshot of `environment` for `archive`; where there is none, what `on_missing` asks for.
@@ -126,95 +135,72 @@ pub async fn snapshot(
 ) -> Result<Resolution, Verdict> {
     let inputs = archive.input_digests(&environment.inputs).await;
     let inputs = inputs.map_err(|error| Verdict::from(&error))?;
-    let template = match template(services, &environment.template).await? {
-        Found::There(template) => template,
-        Found::Not(wanted) => {
-            let missing = Missing {
-                environment,
-                wanted,
-                template: None,
-            };
-            return self::missing(services, missing, on_missing);
+    let fork = match fork::choose(services, domain, &environment, inputs, on_missing).await? {
+        Found::There(fork) => fork,
+        Found::Not(absent) => {
+            return missing(services, domain.trust, environment, absent, on_missing);
         }
     };
-    let parts = KeyParts::environment(domain.tenant, domain.trust, &template, &environment, inputs);
-    let key = parts.key();
-    let (start, fork) = match services.store.find(&key).await {
-        Ok(Some(_)) => (Start::Fork, key),
-        Ok(None) => match on_missing {
-            OnMissing::Cold => (Start::Cold, template.key),
-            OnMissing::Bake | OnMissing::Fail => {
-                let missing = Missing {
-                    environment,
-                    wanted: Wanted::Key(key),
-                    template: Some(template.key),
-                };
-                return self::missing(services, missing, on_missing);
-            }
-        },
-        Err(error) => return Err(Verdict::from(&error)),
+    let (fork, fetched) = match fork::fetch(services, fork, &environment.template).await? {
+        Found::There(fetched) => fetched,
+        Found::Not(absent) => {
+            return missing(services, domain.trust, environment, absent, on_missing);
+        }
     };
-    // Said before it is fetched, so that it is not collected meanwhile.
-    let in_use = services.presence.uses(fork);
-    let snapshot = services.store.fetch(&fork, &NoProgress).await;
-    let snapshot = snapshot.map_err(|error| Verdict::from(&error))?;
-    let files = SnapshotFiles::open(&snapshot.dir).map_err(|error| Verdict::from(&error))?;
     let epoch = archive.newest_mtime().min(Timestamp::now().as_second());
     Ok(Resolution::Ready(Box::new(Resolved {
         environment,
         archive,
         epoch,
-        key,
-        start,
-        snapshot,
-        files,
-        _in_use: in_use,
+        key: fork.key,
+        start: fork.start,
+        snapshot: fetched.snapshot,
+        files: fetched.files,
+        _in_use: fetched.in_use,
     })))
 }
 
 /// What becomes of a job without a snapshot. Nobody waits for a template but who waits for a bake.
 fn missing(
     services: &Services,
-    missing: Missing,
+    trust: Trust,
+    environment: Environment,
+    absent: Absent,
     on_missing: OnMissing,
 ) -> Result<Resolution, Verdict> {
-    let (name, class) = (&missing.environment.name, &services.class);
-    let message = match (on_missing, &missing.wanted) {
-        (OnMissing::Bake, _) => return Ok(Resolution::Missing(Box::new(missing))),
-        (OnMissing::Cold | OnMissing::Fail, Wanted::Key(key)) => format!(
+    match on_missing {
+        OnMissing::Bake => Ok(Resolution::Missing(Box::new(Missing {
+            class: services.class.clone(),
+            trust,
+            environment,
+            wanted: absent.wanted,
+            template: absent.template,
+        }))),
+        OnMissing::Cold => {
+            let verdict = unavailable(&services.class, &environment, &absent.wanted);
+            Err(match absent.wanted {
+                // It went a moment ago: the next attempt starts from the template.
+                Wanted::Key(_) => verdict,
+                Wanted::Template { .. } => verdict.for_good(),
+            })
+        }
+        OnMissing::Fail => {
+            Err(unavailable(&services.class, &environment, &absent.wanted).for_good())
+        }
+    }
+}
+
+fn unavailable(class: &HostClass, environment: &Environment, wanted: &Wanted) -> Verdict {
+    let name = &environment.name;
+    let message = match wanted {
+        Wanted::Key(key) => format!(
             "environment {name} has no snapshot for this source (key sha256:{key}, class {class}), \
-             and the job says on_missing: fail"
+             and the job does not wait for its bake"
         ),
-        (OnMissing::Cold | OnMissing::Fail, Wanted::Template { name: template, .. }) => format!(
+        Wanted::Template { name: template, .. } => format!(
             "template {template} of environment {name} is not baked for class {class}, \
              and the job does not wait for bakes"
         ),
     };
-    Err(Verdict::new(Reason::SnapshotUnavailable, message).for_good())
-}
-
-/// A template, or what is not there of it.
-enum Found {
-    There(Box<Manifest>),
-    Not(Wanted),
-}
-
-/// The manifest of a template, as it is baked for this class now.
-async fn template(services: &Services, name: &Token) -> Result<Found, Verdict> {
-    let store = &services.store;
-    let not = |gone| {
-        let name = name.clone();
-        Ok(Found::Not(Wanted::Template { name, gone }))
-    };
-    let failed = |error: StoreError| Verdict::from(&error);
-    let key = store.template_key(&services.class, name).await;
-    let Some(key) = key.map_err(failed)? else {
-        return not(None);
-    };
-    let Some(digest) = store.find(&key).await.map_err(failed)? else {
-        return not(Some(key));
-    };
-    let manifest = store.manifest(&digest).await;
-    let manifest = manifest.map_err(failed)?;
-    Ok(Found::There(Box::new(manifest)))
+    Verdict::new(Reason::SnapshotUnavailable, message)
 }

@@ -54,27 +54,69 @@ pub struct Services {
     pub give_back: watch::Receiver<bool>,
 }
 
+/// What tells a worker to end.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    /// Turns true when no more jobs are taken, and parked ones are given back.
+    pub draining: watch::Receiver<bool>,
+    /// Turns true when running jobs are to be given back.
+    pub give_back: watch::Receiver<bool>,
+}
+
+/// The servers, once they answer.
+#[derive(Clone)]
+pub struct Connections {
+    /// NATS.
+    pub client: Client,
+    /// Its streams and buckets.
+    pub jetstream: jetstream::Context,
+    /// S3.
+    pub objects: Objects,
+}
+
+impl Connections {
+    /// Connects to both; waits, and says so, for what is away.
+    async fn open(config: &Config) -> anyhow::Result<Self> {
+        let client = bus::nats::connect(&config.nats, &format!("worker {}", config.name)).await?;
+        let objects = Objects::connect(&config.objects).await?;
+        objects.wait_ready().await?;
+        Ok(Self {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            objects,
+        })
+    }
+}
+
 impl Services {
     /// Connects to everything; waits, and says so, for what is away.
     pub async fn connect(
         config: Config,
         driver: Arc<dyn Driver>,
-        draining: watch::Receiver<bool>,
-        give_back: watch::Receiver<bool>,
+        ending: Ending,
     ) -> anyhow::Result<Self> {
+        let connections = Connections::open(&config).await?;
+        Self::assemble(config, driver, connections, ending).await
+    }
+
+    /// The same over `connections`.
+    pub async fn assemble(
+        config: Config,
+        driver: Arc<dyn Driver>,
+        connections: Connections,
+        ending: Ending,
+    ) -> anyhow::Result<Self> {
+        let Connections {
+            client,
+            jetstream,
+            objects,
+        } = connections;
+        let Ending {
+            draining,
+            give_back,
+        } = ending;
         let state = Arc::new(StateDir::open(&config.state)?);
-        let profile = driver.profile();
-        let class = HostClass::new(
-            &profile.driver,
-            &profile.vmm_version,
-            &profile.accelerator,
-            &profile.cpu_model,
-        )
-        .context("make a host class of the driver's profile")?;
-        let client = bus::nats::connect(&config.nats, &format!("worker {}", config.name)).await?;
-        let jetstream = jetstream::new(client.clone());
-        let objects = Objects::connect(&config.objects).await?;
-        objects.wait_ready().await?;
+        let class = class(driver.as_ref())?;
         let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
         let cache = config.cache(state.cache());
         let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
@@ -89,24 +131,36 @@ impl Services {
             config: config.sources(),
         });
         Ok(Self {
-            store,
-            snapshots,
-            sources,
             presence: Presence::new(config.slots, config.max_parked),
-            workers: open(&jetstream, bucket::WORKERS).await?,
-            draining,
             environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
             jobs: open(&jetstream, bucket::JOBS).await?,
+            workers: open(&jetstream, bucket::WORKERS).await?,
             config: Arc::new(config),
             state,
             client,
             jetstream,
             objects,
+            store,
+            snapshots,
+            sources,
             driver,
             class,
+            draining,
             give_back,
         })
     }
+}
+
+/// Where snapshots must have been made to be forked by that driver.
+fn class(driver: &dyn Driver) -> anyhow::Result<HostClass> {
+    let profile = driver.profile();
+    let class = HostClass::new(
+        &profile.driver,
+        &profile.vmm_version,
+        &profile.accelerator,
+        &profile.cpu_model,
+    );
+    class.context("make a host class of the driver's profile")
 }
 
 /// Opens a bucket; waits for `bakery init` to have made it.

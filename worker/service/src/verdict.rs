@@ -3,7 +3,7 @@
 use schemas::reason::{Reason, Status};
 use schemas::result::Termination;
 use schemas::{Token, artifact::Artifact};
-use setup::SetupError;
+use setup::{SetupError, Transcript};
 use source::SourceError;
 use store::StoreError;
 use vm::VmError;
@@ -134,6 +134,9 @@ pub fn of_failed_bake(environment: &Token, bake: &FailedBake) -> Verdict {
     let reason = match bake.reason.as_str() {
         "unknown_environment" => Reason::UnknownEnvironment,
         "invalid_source" => Reason::InvalidJob,
+        // The bakery's hosts, which is no fault of the job's.
+        "host_failed" | "vmm_died" => Reason::SnapshotUnavailable,
+        "source_unavailable" => Reason::SourceUnavailable,
         // The words of bakes are an open set: whatever else it was, the bake failed.
         _ => Reason::BakeFailed,
     };
@@ -151,21 +154,23 @@ pub fn of_failed_setup(environment: &Token, error: &SetupError) -> Verdict {
         bus::telemetry::Causes(error)
     );
     match error {
-        SetupError::Step(failure) => {
-            let end = failure.transcript.end();
-            let end = last_bytes(end.trim_end());
-            let output = if end.is_empty() {
-                "it wrote nothing".to_owned()
-            } else {
-                format!("its output ends with:\n{end}")
-            };
+        SetupError::Step(_) | SetupError::Lost(_) => {
+            let output = error.transcript().map_or_else(String::new, quoted_end);
             Verdict::new(Reason::BakeFailed, format!("{message}; {output}"))
         }
         SetupError::Source(error) => Verdict::from(error),
+        // An agent that lives and would not, where no step ran.
+        SetupError::Agent { .. } => Verdict::new(Reason::HostFailed, message),
         SetupError::UnknownRegistry { .. }
         | SetupError::HostNotAllowed { .. }
-        | SetupError::Host { .. }
-        | SetupError::Agent { .. } => Verdict::new(Reason::BakeFailed, message),
+        | SetupError::Host { .. } => Verdict::new(Reason::BakeFailed, message),
+    }
+}
+
+fn quoted_end(transcript: &Transcript) -> String {
+    match last_bytes(transcript.end().trim_end()) {
+        "" => "it wrote nothing".to_owned(),
+        end => format!("its output ends with:\n{end}"),
     }
 }
 
@@ -214,105 +219,4 @@ impl From<&VmError> for Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn step(termination: Termination, cut: Option<Cut>, free: u64) -> Option<Reason> {
-        let name = "build".parse().unwrap();
-        of_step(&name, termination, cut, free, None).map(|verdict| verdict.reason)
-    }
-
-    #[test]
-    fn every_end_of_a_step_has_its_reason() {
-        let room = 1 << 30;
-        let table = [
-            (Termination::Exited { code: 0 }, None, room, None),
-            (Termination::Exited { code: 0 }, None, 0, None),
-            (
-                Termination::Exited { code: 3 },
-                None,
-                room,
-                Some(Reason::StepExitNonzero),
-            ),
-            (
-                Termination::Exited { code: 3 },
-                None,
-                0,
-                Some(Reason::DiskFull),
-            ),
-            (
-                Termination::Signalled { signal: 9 },
-                None,
-                room,
-                Some(Reason::StepSignalled),
-            ),
-            (
-                Termination::OutOfMemory,
-                None,
-                room,
-                Some(Reason::OutOfMemory),
-            ),
-            (Termination::TimedOut, None, room, Some(Reason::StepTimeout)),
-            (
-                Termination::TimedOut,
-                Some(Cut::Run),
-                room,
-                Some(Reason::RunTimeout),
-            ),
-            (
-                Termination::TimedOut,
-                Some(Cut::Idle),
-                room,
-                Some(Reason::IdleTimeout),
-            ),
-            (Termination::Cancelled, None, room, Some(Reason::Cancelled)),
-            (
-                Termination::NotRun,
-                None,
-                room,
-                Some(Reason::StepNotStarted),
-            ),
-        ];
-        for (termination, cut, free, reason) in table {
-            assert_eq!(
-                step(termination, cut, free),
-                reason,
-                "{termination:?} {cut:?} {free}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_failed_bake_is_the_jobs_end_whatever_its_word() {
-        let of = |reason: &str| {
-            let bake = FailedBake {
-                reason: reason.into(),
-                message: "setup step deps exited with 1".into(),
-                log: None,
-            };
-            of_failed_bake(&"widget".parse().unwrap(), &bake)
-        };
-        assert_eq!(of("step_failed").reason, Reason::BakeFailed);
-        assert_eq!(of("a word of tomorrow").reason, Reason::BakeFailed);
-        assert_eq!(of("unknown_environment").reason, Reason::UnknownEnvironment);
-        assert_eq!(
-            of("step_failed").message,
-            "the bake of environment widget failed: setup step deps exited with 1"
-        );
-        assert!(!of("host_failed").is_retried());
-    }
-
-    #[test]
-    fn the_end_of_an_output_is_quoted_at_a_character() {
-        assert_eq!(last_bytes("short"), "short");
-        let long = "é".repeat(QUOTED_BYTES) + "x";
-        let end = last_bytes(&long);
-        assert!(end.ends_with("éx") && end.len() <= QUOTED_BYTES && end.len() > QUOTED_BYTES - 4);
-    }
-
-    #[test]
-    fn a_vmm_that_fails_is_ours_and_a_guest_that_dies_is_not() {
-        assert!(of_lost_guest(vm::Exit::VmmFailed("signal 9".into())).is_retried());
-        assert!(!of_lost_guest(vm::Exit::PoweredOff).is_retried());
-    }
-}
+mod tests;

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use schemas::event::EventKind;
 use schemas::reason::Reason;
 use schemas::result::{Egress, Start};
+use schemas::step::Step;
 
 use super::Attempt;
 use crate::artifacts::{self, CollectError};
@@ -13,40 +14,23 @@ use crate::build::{Build, PutError};
 use crate::lifecycle::Event;
 use crate::log::JobLog;
 use crate::report::Subject;
-use crate::steps::{self, StepLost};
+use crate::steps::{self, StepEnd, StepLost};
 use crate::verdict::Verdict;
 
 impl Attempt {
+    /// Starts the VM, sets it up if it is a template's, and puts the source in.
     pub(super) async fn fork(&mut self) -> Result<(), Verdict> {
         let resolved = self
             .resolved
             .as_ref()
             .expect("a job is resolved before it is forked");
-        let Subject {
-            tenant,
-            job_id,
-            attempt,
-            ..
-        } = &self.subject;
-        let cap = self.services.config.log_max_bytes;
-        let scratch = self
-            .scratch
-            .as_ref()
-            .expect("the source was fetched into a directory");
-        let log = JobLog::start(
-            &self.services.jetstream,
-            tenant,
-            job_id,
-            *attempt,
-            cap,
-            scratch.path(),
-        );
-        let log = log.map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
+        let log = self.start_log()?;
         let log = self.log.insert(log);
         let build = Build::fork(&self.services, resolved).await?;
         let build = self.build.insert(build);
         self.gathered.timing.vm_ready_at = Some(Timestamp::now());
         self.events.say(EventKind::Forked, None, None).await;
+        let tenant = &self.subject.tenant;
         let set_up = match resolved.start {
             Start::Fork => Ok(()),
             Start::Cold => {
@@ -65,7 +49,67 @@ impl Attempt {
         }
     }
 
+    fn start_log(&self) -> Result<JobLog, Verdict> {
+        let Subject {
+            tenant,
+            job_id,
+            attempt,
+            ..
+        } = &self.subject;
+        let scratch = self
+            .scratch
+            .as_ref()
+            .expect("the source was fetched into a directory");
+        let cap = self.services.config.log_max_bytes;
+        let jetstream = &self.services.jetstream;
+        JobLog::start(jetstream, tenant, job_id, *attempt, cap, scratch.path())
+            .map_err(|error| Verdict::host(Reason::HostFailed, &error))
+    }
+
+    /// Runs the next step, and tells of it before and afterwards.
     pub(super) async fn run_step(&mut self) -> Event {
+        let (step, last) = self.next_step();
+        let started = EventKind::StepStarted;
+        self.events.say(started, Some(&step.name), None).await;
+        let timing = &mut self.gathered.timing;
+        timing.steps_started_at.get_or_insert_with(Timestamp::now);
+        let ran = self.run_in_guest(&step).await;
+        self.gathered.timing.steps_finished_at = Some(Timestamp::now());
+        let end = match ran {
+            Ok(end) => end,
+            Err(StepLost::Guest(why)) => return self.lose_guest(&why).await,
+            Err(StepLost::Log(error)) => {
+                return Event::Ended(Verdict::host(Reason::HostFailed, &error));
+            }
+        };
+        self.gathered.add_usage(&end.usage);
+        self.gathered.steps.push(end.result);
+        let message = end.verdict.as_ref().map(|verdict| verdict.message.clone());
+        let finished = EventKind::StepFinished;
+        self.events.say(finished, Some(&step.name), message).await;
+        match end.verdict {
+            Some(verdict) => Event::Ended(verdict),
+            None if last => Event::LastDone,
+            None => Event::Done,
+        }
+    }
+
+    /// The step whose turn it is, and whether it is the last.
+    fn next_step(&mut self) -> (Step, bool) {
+        let build = self
+            .build
+            .as_mut()
+            .expect("a job is forked before its steps run");
+        let job = self
+            .job
+            .as_ref()
+            .expect("a message without a job runs no steps");
+        let step = job.steps[build.next_step].clone();
+        build.next_step += 1;
+        (step, build.next_step == job.steps.len())
+    }
+
+    async fn run_in_guest(&mut self, step: &Step) -> Result<StepEnd, StepLost> {
         let resolved = self
             .resolved
             .as_ref()
@@ -79,38 +123,9 @@ impl Attempt {
             .job
             .as_ref()
             .expect("a message without a job runs no steps");
-        let step = &job.steps[build.next_step];
-        build.next_step += 1;
-        let last = build.next_step == job.steps.len();
-        self.events
-            .say(EventKind::StepStarted, Some(&step.name), None)
-            .await;
-        self.gathered
-            .timing
-            .steps_started_at
-            .get_or_insert_with(Timestamp::now);
         let limits = build.limits(&job.timeouts);
         let env = [&resolved.environment.env, &job.env];
-        let ran = steps::run(build.agent(), step, env, resolved.epoch, limits, log).await;
-        self.gathered.timing.steps_finished_at = Some(Timestamp::now());
-        let end = match ran {
-            Ok(end) => end,
-            Err(StepLost::Guest(why)) => return self.lose_guest(&why).await,
-            Err(StepLost::Log(error)) => {
-                return Event::Ended(Verdict::host(Reason::HostFailed, &error));
-            }
-        };
-        self.gathered.add_usage(&end.usage);
-        self.gathered.steps.push(end.result);
-        let message = end.verdict.as_ref().map(|verdict| verdict.message.clone());
-        self.events
-            .say(EventKind::StepFinished, Some(&step.name), message)
-            .await;
-        match end.verdict {
-            Some(verdict) => Event::Ended(verdict),
-            None if last => Event::LastDone,
-            None => Event::Done,
-        }
+        steps::run(build.agent(), step, env, resolved.epoch, limits, log).await
     }
 
     pub(super) async fn collect(&mut self, verdict: &Verdict) -> Event {

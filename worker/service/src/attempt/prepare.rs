@@ -1,7 +1,7 @@
 //! Before there is a VM: everything is looked for, the attempt is recorded, or the job is parked.
 //!
-//! What always holds: no attempt is recorded for a job that is parked; one is for every other end of the search, the host's trouble
-//! included.
+//! What always holds: no attempt is recorded for a job that is parked; one is for every other end of the search, and for a wait that
+//! a host's trouble ended.
 
 use std::time::Duration;
 
@@ -34,12 +34,8 @@ impl Attempt {
             Ok(Resolution::Ready(resolved)) => Ok(resolved),
             Err(verdict) => Err(verdict),
         };
-        if let Err(error) = self.begin().await {
-            warn!(job = %self.subject.job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
-            return match error {
-                RecordError::Raced => Event::Raced,
-                RecordError::Conflict | RecordError::Bucket(_) => Event::NoRecord,
-            };
+        if let Some(unrecorded) = self.begin().await {
+            return unrecorded;
         }
         match found {
             Ok(resolved) => {
@@ -92,20 +88,31 @@ impl Attempt {
         Ok(fetched.archive)
     }
 
-    async fn begin(&mut self) -> Result<(), RecordError> {
+    /// Records the attempt; gives what happened instead where it cannot.
+    async fn begin(&mut self) -> Option<Event> {
         let record = self
             .record
             .as_mut()
             .expect("a message without a job begins nothing");
-        record.begin(&self.services.config.name).await?;
         let Subject {
             tenant,
             job_id,
             attempt,
             ..
         } = &self.subject;
-        info!(job = %job_id, %tenant, attempt, "attempt begins");
-        Ok(())
+        match record.begin(&self.services.config.name).await {
+            Ok(()) => {
+                info!(job = %job_id, %tenant, attempt, "attempt begins");
+                None
+            }
+            Err(error) => {
+                warn!(job = %job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
+                Some(match error {
+                    RecordError::Raced => Event::Raced,
+                    RecordError::Conflict | RecordError::Bucket(_) => Event::NoRecord,
+                })
+            }
+        }
     }
 
     fn environment_used(&self, resolved: &Resolved) -> EnvironmentUsed {
@@ -144,6 +151,12 @@ impl Attempt {
                 None => Event::NoSlot,
             },
             Waited::Failed(verdict, log) => {
+                // A host's trouble is tried again, and no more often than any other.
+                if verdict.is_retried()
+                    && let Some(unrecorded) = self.begin().await
+                {
+                    return unrecorded;
+                }
                 self.gathered.log = log;
                 Event::Ended(verdict)
             }
@@ -153,10 +166,7 @@ impl Attempt {
     async fn wait(&self, missing: &Missing) -> Waited {
         let parked = Parked {
             services: &self.services,
-            domain: Domain {
-                tenant: &self.subject.tenant,
-                trust: self.subject.trust,
-            },
+            tenant: &self.subject.tenant,
             missing,
             inline: self.job().environment.inline().is_some(),
             source: self
@@ -169,13 +179,13 @@ impl Attempt {
         parked.wait().await
     }
 
-    /// How much longer the job may wait. One that a host failed has been taken out of the queue in time, and waits anew.
+    /// How much longer the job may wait. One that a host failed has been taken out of the queue in time: its wait counts from
+    /// that attempt, however often it is parked after it.
     fn patience(&self) -> Duration {
-        let limit = self.job().timeouts.queue();
-        let failed_before = self.record.as_ref().map_or(0, JobRecord::attempts) > 0;
-        let since = self.gathered.timing.queued_at.filter(|_| !failed_before);
+        let failed_at = self.record.as_ref().and_then(JobRecord::last_attempt_at);
+        let since = failed_at.or(self.gathered.timing.queued_at);
         let waited = since.map_or(Duration::ZERO, waited_since);
-        limit.saturating_sub(waited)
+        self.job().timeouts.queue().saturating_sub(waited)
     }
 }
 

@@ -7,6 +7,8 @@ use super::*;
 fn missing(wanted: Wanted) -> Missing {
     let definition = br#"{"name": "widget", "template": "node"}"#;
     Missing {
+        class: class(),
+        trust: Trust::Untrusted,
         environment: schemas::Environment::parse(definition).unwrap(),
         wanted,
         template: None,
@@ -31,7 +33,7 @@ fn source(bytes: &str) -> ArchiveSource {
 
 fn event(request_id: &str, key: Option<Sha256Digest>) -> BakeEvent {
     let body = serde_json::json!({
-        "request_id": request_id, "key": key, "class": class(), "kind": "failed",
+        "request_id": request_id, "key": key, "class": class(), "trust": "untrusted", "kind": "failed",
         "seq": 1, "time": "2026-01-01T00:00:00Z"
     });
     BakeEvent::parse(body.to_string().as_bytes()).unwrap()
@@ -51,7 +53,7 @@ fn a_template_whose_pointer_still_leads_to_what_is_gone_is_not_there() {
     let waits = template(Some(gone));
     assert!(!waits.is_ended_by(Operation::Put, gone.to_string().as_bytes()));
     assert!(waits.is_ended_by(Operation::Put, b"another"));
-    let watched = waits.watched(&class());
+    let watched = waits.watched();
     assert_eq!(watched[1], names::snapshot_pointer(&gone));
 }
 
@@ -68,9 +70,24 @@ fn an_event_is_known_by_its_request_or_by_the_key() {
 }
 
 #[test]
+fn an_event_of_another_trust_or_another_class_ends_no_wait() {
+    let key = Sha256Digest::of("key");
+    let ours = "bake-1".parse().unwrap();
+    for waits in [missing(Wanted::Key(key)), template(None)] {
+        let mut event = event("bake-1", Some(key));
+        event.trust = Trust::Trusted;
+        assert!(!waits.is_about(&event, &ours));
+        event.trust = Trust::Untrusted;
+        assert!(waits.is_about(&event, &ours));
+        event.class = "qemu-7_2-kvm-0123abcd".parse().unwrap();
+        assert!(!waits.is_about(&event, &ours));
+    }
+}
+
+#[test]
 fn jobs_that_ask_for_the_same_key_ask_once_and_have_events_of_their_own() {
     let waits = missing(Wanted::Key(Sha256Digest::of("key")));
-    let ask = || waits.request_id(&class(), Trust::Untrusted, &source("a"));
+    let ask = || waits.request_id(&source("a"));
     let (first, second) = (ask(), ask());
     assert_ne!(first, second);
     let key = Sha256Digest::of("key");
@@ -96,7 +113,7 @@ fn jobs_that_ask_for_the_same_key_ask_once_and_have_events_of_their_own() {
 #[test]
 fn without_a_key_the_same_request_has_the_same_id_and_another_source_another() {
     let waits = template(None);
-    let ask = |bytes| waits.request_id(&class(), Trust::Untrusted, &source(bytes));
+    let ask = |bytes| waits.request_id(&source(bytes));
     assert_eq!(ask("a"), ask("a"));
     assert_ne!(ask("a"), ask("b"));
 }

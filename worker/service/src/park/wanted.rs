@@ -4,7 +4,7 @@ use async_nats::jetstream::kv::Operation;
 use schemas::bake::{BakeEvent, BakeRequest};
 use schemas::names::{self, BakeSubject};
 use schemas::source::ArchiveSource;
-use schemas::{HostClass, Sha256Digest, Token, Trust, canonical};
+use schemas::{Sha256Digest, Token, canonical};
 use uuid::Uuid;
 
 use crate::resolve::{Missing, Wanted};
@@ -22,10 +22,10 @@ impl Missing {
     }
 
     /// The keys in the bucket whose values end the wait.
-    pub(super) fn watched(&self, class: &HostClass) -> Vec<String> {
+    pub(super) fn watched(&self) -> Vec<String> {
         match &self.wanted {
             Wanted::Key(key) => vec![names::snapshot_pointer(key), names::bake_failure(key)],
-            Wanted::Template { name, gone } => [names::template_pointer(class, name)]
+            Wanted::Template { name, gone } => [names::template_pointer(&self.class, name)]
                 .into_iter()
                 .chain(gone.as_ref().map(names::snapshot_pointer))
                 .collect(),
@@ -48,26 +48,24 @@ impl Missing {
     }
 
     /// Whether an event is of the bake that is waited for: by the request, or, where another job's request was first, by the key.
+    /// Requesters choose ids, so one that trusts another author, or bakes for other hosts, says nothing about this one.
     pub(super) fn is_about(&self, event: &BakeEvent, request_id: &Token) -> bool {
-        event.request_id == *request_id || (event.key.is_some() && event.key == self.wanted.key())
+        let of_the_request = event.request_id == *request_id;
+        let of_the_key = event.key.is_some() && event.key == self.wanted.key();
+        event.class == self.class && event.trust == self.trust && (of_the_request || of_the_key)
     }
 
     /// An id for the request. Where a key leads to the end of its bake, a new one; else that of every job that asks for the same,
     /// since only the events tell how that ended, and only one of the requests is taken.
-    pub(super) fn request_id(
-        &self,
-        class: &HostClass,
-        trust: Trust,
-        source: &ArchiveSource,
-    ) -> Token {
+    pub(super) fn request_id(&self, source: &ArchiveSource) -> Token {
         let id = match &self.wanted {
             Wanted::Key(key) => {
                 let key = key.to_string();
                 format!("bake-{}-{}", &key[..16], Uuid::now_v7().simple())
             }
             Wanted::Template { .. } => {
-                let asked = canonical::digest(&(class, trust, &self.environment, source));
-                let asked = asked
+                let asked = (&self.class, self.trust, &self.environment, source);
+                let asked = canonical::digest(&asked)
                     .expect("definitions and addresses are JSON")
                     .to_string();
                 format!("bake-{}", &asked[..32])
