@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bus::telemetry::Causes;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -16,6 +17,9 @@ use crate::progress_bar::Bar;
 /// 1 h: what is collected has lain unused for a day already.
 const COLLECT_EVERY: Duration = Duration::from_hours(1);
 
+/// 30 days, as long as the results that name them.
+const COMMITS_UNUSED_FOR: Duration = Duration::from_hours(30 * 24);
+
 /// Collects until `shutdown`.
 pub(super) async fn serve(server: Arc<Server>, shutdown: CancellationToken) {
     let mut hour = interval(COLLECT_EVERY);
@@ -24,11 +28,22 @@ pub(super) async fn serve(server: Arc<Server>, shutdown: CancellationToken) {
         let bar = Bar::hidden();
         let collecting = Box::pin(collect::run(&server.config, false, &bar));
         match shutdown.run_until_cancelled(collecting).await {
-            Some(Ok(report)) => tell(&report),
+            Some(Ok(report)) => {
+                tell(&report);
+                forget_commits(&server).await;
+            }
             Some(Err(error)) if error.is::<Busy>() => info!("another bakery collects"),
             Some(Err(error)) => warn!(error = format!("{error:#}"), "nothing collected"),
             None => {}
         }
+    }
+}
+
+/// Takes away the archives of commits that no job has asked for in a while: the next that does has them fetched again.
+async fn forget_commits(server: &Server) {
+    match server.sources.collect_commits(COMMITS_UNUSED_FOR).await {
+        Ok(commits) => info!(commits, "archives of commits collected"),
+        Err(error) => warn!(error = %Causes(&error), "archives of commits not collected"),
     }
 }
 
