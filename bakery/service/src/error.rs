@@ -86,7 +86,7 @@ pub enum BakeError {
     /// The definitions.
     #[error(transparent)]
     Definitions(#[from] DefinitionsError),
-    /// A program of the host.
+    /// A program of the host. What it finds fault with in a definition is [`Self::Root`].
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// There is no kernel.
@@ -95,7 +95,7 @@ pub enum BakeError {
         /// Why not.
         problem: String,
     },
-    /// A root filesystem cannot be made on this host as it is set up.
+    /// A root filesystem cannot be made of this definition, or not on this host as it is set up.
     #[error("root filesystem: {problem}")]
     Root {
         /// Why not, and what to do.
@@ -180,13 +180,12 @@ impl BakeError {
         }
     }
 
-    /// The setup step that failed, if that is what failed.
+    /// The setup step that failed, or in which the guest died.
     pub fn step(&self) -> Option<&Token> {
         match self {
-            Self::Setup(SetupError::Step(failure)) => Some(&failure.step),
+            Self::Setup(error) => error.step(),
             Self::Remembered(failure) => failure.step.as_ref(),
-            Self::Setup(_)
-            | Self::Source(_)
+            Self::Source(_)
             | Self::Request(_)
             | Self::UnknownEnvironment { .. }
             | Self::UnknownTemplate { .. }
@@ -258,7 +257,7 @@ fn of_setup(error: &SetupError) -> &'static str {
         SetupError::UnknownRegistry { .. } => "unknown_registry",
         SetupError::HostNotAllowed { .. } | SetupError::Host { .. } => "host_not_allowed",
         SetupError::Step(_) => "step_failed",
-        SetupError::Agent { .. } => "guest_died",
+        SetupError::Lost(_) | SetupError::Agent { .. } => "guest_died",
         SetupError::Source(error) => of_source(error),
     }
 }

@@ -7,7 +7,7 @@ use source::SourceError;
 use store::Fault;
 use vm::AgentError;
 
-use crate::steps::StepFailure;
+use crate::steps::{LostStep, StepFailure};
 use crate::transcript::Transcript;
 
 /// Why a guest is not set up.
@@ -43,7 +43,10 @@ pub enum SetupError {
     /// A setup step did not succeed.
     #[error(transparent)]
     Step(Box<StepFailure>),
-    /// The agent inside would not, or is gone.
+    /// The guest died in a setup step.
+    #[error(transparent)]
+    Lost(Box<LostStep>),
+    /// The agent inside would not, or is gone, and no step ran.
     #[error("{doing}")]
     Agent {
         /// What was asked of the guest.
@@ -66,8 +69,22 @@ impl SetupError {
             | Self::HostNotAllowed { .. }
             | Self::Host { .. }
             | Self::Step(_)
+            | Self::Lost(_)
             | Self::Agent { .. } => Fault::Job,
             Self::Source(error) => error.fault(),
+        }
+    }
+
+    /// The step that ran when it failed, if one did.
+    pub fn step(&self) -> Option<&Token> {
+        match self {
+            Self::Step(failure) => Some(&failure.step),
+            Self::Lost(lost) => Some(&lost.step),
+            Self::UnknownRegistry { .. }
+            | Self::HostNotAllowed { .. }
+            | Self::Host { .. }
+            | Self::Agent { .. }
+            | Self::Source(_) => None,
         }
     }
 
@@ -75,6 +92,7 @@ impl SetupError {
     pub fn transcript(&self) -> Option<&Transcript> {
         match self {
             Self::Step(failure) => Some(&failure.transcript),
+            Self::Lost(lost) => Some(&lost.transcript),
             Self::UnknownRegistry { .. }
             | Self::HostNotAllowed { .. }
             | Self::Host { .. }
@@ -89,6 +107,7 @@ impl SetupError {
             Self::Agent { source, .. } | Self::Source(SourceError::Agent(source)) => {
                 source.is_session_end()
             }
+            Self::Lost(lost) => lost.source.is_session_end(),
             Self::UnknownRegistry { .. }
             | Self::HostNotAllowed { .. }
             | Self::Host { .. }

@@ -1,13 +1,16 @@
 //! Setup steps, one after the other, in a guest.
+//!
+//! What always holds: a step has an end. The guest brings it about when the step's time is over; one that does not is given up.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use schemas::step::{Command, Env, Step};
 use schemas::{Token, guest};
-use tracing::info;
-use vm::{AgentClient, ExecEvent};
-use wire::{Ended, ExecSpec, Termination, User};
+use tokio::time::{Instant, timeout};
+use tracing::{info, warn};
+use vm::{AgentClient, AgentError, ExecEvent};
+use wire::{ExecSpec, Termination, User};
 
 use crate::error::SetupError;
 use crate::news::{Happened, News};
@@ -15,6 +18,10 @@ use crate::transcript::Transcript;
 
 /// 10 s between SIGTERM and SIGKILL for a step past its time.
 const KILL_GRACE: Duration = Duration::from_secs(10);
+
+/// 30 s beyond the step's own time and that grace: what a guest on a busy host may need to report the end. One that needs longer does
+/// not mean to.
+const GUEST_MARGIN: Duration = Duration::from_secs(30);
 
 /// A setup step that did not succeed.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +35,19 @@ pub struct StepFailure {
     pub problem: String,
     /// The output of the setup so far.
     pub transcript: Transcript,
+}
+
+/// A setup step whose end nobody heard of: the guest died in it.
+#[derive(Debug, thiserror::Error)]
+#[error("run setup step {step}")]
+pub struct LostStep {
+    /// Which.
+    pub step: Token,
+    /// The output of the setup until then.
+    pub transcript: Transcript,
+    /// What became of the agent.
+    #[source]
+    pub source: AgentError,
 }
 
 /// Who runs the steps, and with which variables.
@@ -45,6 +65,10 @@ pub struct Setup<'a> {
 
 impl Setup<'_> {
     /// Runs `steps` until one fails.
+    ///
+    /// # Errors
+    /// [`SetupError::Step`] for a step that did not succeed, also where the guest did not end it in time; [`SetupError::Lost`] for a
+    /// guest that is gone. After either the guest is of no more use.
     pub async fn run(
         &self,
         agent: &AgentClient,
@@ -56,15 +80,8 @@ impl Setup<'_> {
             let begun = Instant::now();
             transcript.begin();
             news.tell(Happened::StepStarted { step: &step.name }).await;
-            let ended = self.step(agent, step, &mut transcript, news).await?;
-            if let Some(problem) = problem(&ended.termination, step) {
-                return Err(SetupError::Step(Box::new(StepFailure {
-                    step: step.name.clone(),
-                    termination: ended.termination,
-                    problem,
-                    transcript,
-                })));
-            }
+            let ended = self.step(agent, step, &mut transcript, news).await;
+            transcript = judge(step, ended, transcript)?;
             let (step, took) = (&step.name, begun.elapsed());
             info!(what = self.what, %step, ?took, "setup step done");
             news.tell(Happened::StepFinished { step, took }).await;
@@ -72,17 +89,35 @@ impl Setup<'_> {
         Ok(())
     }
 
+    /// Runs one step. Giving it up ends it in the guest as well, as far as that listens.
     async fn step(
         &self,
         agent: &AgentClient,
         step: &Step,
         transcript: &mut Transcript,
         news: &dyn News,
-    ) -> Result<Ended, SetupError> {
-        let failed = || SetupError::agent(format!("run setup step {}", step.name));
-        let mut execution = agent.exec(&self.spec(step)).map_err(failed())?;
+    ) -> Result<Termination, AgentError> {
+        let limit = step.timeout() + KILL_GRACE + GUEST_MARGIN;
+        let following = self.follow(agent, step, transcript, news);
+        let Ok(ended) = timeout(limit, following).await else {
+            let (what, step) = (&self.what, &step.name);
+            warn!(what, %step, ?limit, "the guest does not end the setup step");
+            return Ok(Termination::TimedOut);
+        };
+        ended
+    }
+
+    /// Moves a step's output until its end.
+    async fn follow(
+        &self,
+        agent: &AgentClient,
+        step: &Step,
+        transcript: &mut Transcript,
+        news: &dyn News,
+    ) -> Result<Termination, AgentError> {
+        let mut execution = agent.exec(&self.spec(step))?;
         loop {
-            match execution.next().await.map_err(failed())? {
+            match execution.next().await? {
                 ExecEvent::Output(lane, bytes) => {
                     transcript.write(&bytes);
                     let output = Happened::Output {
@@ -92,7 +127,7 @@ impl Setup<'_> {
                     };
                     news.tell(output).await;
                 }
-                ExecEvent::Ended(ended) => return Ok(ended),
+                ExecEvent::Ended(ended) => return Ok(ended.termination),
             }
         }
     }
@@ -117,6 +152,29 @@ impl Setup<'_> {
     }
 }
 
+/// Gives the transcript back where the step succeeded, and else makes it part of the error.
+fn judge(
+    step: &Step,
+    ended: Result<Termination, AgentError>,
+    transcript: Transcript,
+) -> Result<Transcript, SetupError> {
+    let step_name = step.name.clone();
+    match ended.map(|termination| (problem(&termination, step), termination)) {
+        Ok((None, _)) => Ok(transcript),
+        Ok((Some(problem), termination)) => Err(SetupError::Step(Box::new(StepFailure {
+            step: step_name,
+            termination,
+            problem,
+            transcript,
+        }))),
+        Err(source) => Err(SetupError::Lost(Box::new(LostStep {
+            step: step_name,
+            transcript,
+            source,
+        }))),
+    }
+}
+
 /// What is wrong with how a step ended; none if it succeeded.
 fn problem(termination: &Termination, step: &Step) -> Option<String> {
     match termination {
@@ -133,47 +191,4 @@ fn problem(termination: &Termination, step: &Step) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn step() -> Step {
-        let mut step = Step::new("deps".parse().unwrap(), Command::Sh("true".into()));
-        step.env = Env::from([("A".parse().unwrap(), "step".into())]);
-        step.cwd = "sub".parse().unwrap();
-        step
-    }
-
-    #[test]
-    fn a_step_sees_the_base_then_each_layer_then_its_own_variables() {
-        let lower = Env::from([
-            ("A".parse().unwrap(), "lower".to_owned()),
-            ("HOME".parse().unwrap(), "/elsewhere".to_owned()),
-        ]);
-        let setup = Setup {
-            what: "environment widget".into(),
-            user: User::BUILD,
-            source_date_epoch: 7,
-            layers: vec![&lower],
-        };
-        let spec = setup.spec(&step());
-        let env: BTreeMap<_, _> = spec.env.into_iter().collect();
-        assert_eq!(env["A"], "step");
-        assert_eq!(env["HOME"], "/elsewhere");
-        assert_eq!(env["SOURCE_DATE_EPOCH"], "7");
-        assert_eq!(spec.cwd, "/build/src/sub");
-    }
-
-    #[test]
-    fn how_a_step_ended_is_said_as_a_predicate() {
-        let say = |termination| problem(&termination, &step());
-        assert_eq!(say(Termination::Exited { code: 0 }), None);
-        assert_eq!(
-            say(Termination::Exited { code: 3 }).as_deref(),
-            Some("exited with 3")
-        );
-        assert_eq!(
-            say(Termination::TimedOut).as_deref(),
-            Some("ran past its 1800 s")
-        );
-    }
-}
+mod tests;

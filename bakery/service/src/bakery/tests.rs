@@ -255,6 +255,8 @@ async fn a_guest_that_dies_is_the_jobs_own_and_a_vmm_that_dies_the_hosts() {
     fixture.driver.kill_guest_after_first_output();
     let error = bake().await.unwrap_err();
     assert_eq!(error.reason(), "guest_died");
+    assert_eq!(error.step().map(schemas::Token::as_str), Some("deps"));
+    assert_eq!(error.transcript().unwrap().end(), "a\n");
     fixture.driver.kill_vmm_after_first_output();
     let error = bake().await.unwrap_err();
     assert_eq!(error.reason(), "vmm_died");
