@@ -13,6 +13,7 @@
 
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -75,6 +76,14 @@ impl ProgramError {
             Self::Start { .. } | Self::Late { .. } => false,
         }
     }
+
+    /// Whether it was ended because a file that it wrote became larger than it might.
+    pub(crate) fn is_too_large(&self) -> bool {
+        match self {
+            Self::Failed { status, .. } => status.signal() == Some(Signal::SIGXFSZ as i32),
+            Self::Start { .. } | Self::Late { .. } => false,
+        }
+    }
 }
 
 /// A program with its arguments, run with no environment but `PATH`, the host's proxies and what is given.
@@ -115,6 +124,24 @@ impl Program {
         Self {
             name: name.to_owned(),
             ..contained.arg(name)
+        }
+    }
+
+    /// As [`Self::contained`], and the kernel lets it make no devices: for what reads files of a stranger's.
+    pub(crate) fn without_devices(name: &str) -> Self {
+        let contained = Self::contained("setpriv").args(["--bounding-set=-mknod", "--", name]);
+        Self {
+            name: name.to_owned(),
+            ..contained
+        }
+    }
+
+    /// The program `name`, whose files may not become larger than that: the kernel ends it with the first byte too many.
+    pub(crate) fn writing_up_to(name: &str, max_bytes: u64) -> Self {
+        let limit = format!("--fsize={max_bytes}");
+        Self {
+            name: name.to_owned(),
+            ..Self::new("prlimit").args([&limit, "--", name])
         }
     }
 

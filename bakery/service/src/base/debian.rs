@@ -9,7 +9,14 @@ use schemas::template::Debian;
 use crate::error::BakeError;
 use crate::files;
 use crate::program::{Program, TO_DOWNLOAD};
-use crate::root::SOURCE_DATE_EPOCH;
+use crate::root::{SOURCE_DATE_EPOCH, refused};
+
+/// What apt says of packages that the suite does not have, or not together.
+const NO_SUCH_PACKAGES: &[&str] = &[
+    "Unable to locate package",
+    "has no installation candidate",
+    "Unable to correct problems",
+];
 
 /// What dpkg is told for this installation only.
 const DPKG_OPTIONS: &str = "etc/dpkg/dpkg.cfg.d/99mmdebstrap";
@@ -32,7 +39,8 @@ pub(super) async fn unpack(
         .env("SOURCE_DATE_EPOCH", SOURCE_DATE_EPOCH.to_string())
         .env("TMPDIR", into)
         .run(TO_DOWNLOAD)
-        .await?;
+        .await
+        .map_err(refused(NO_SUCH_PACKAGES))?;
     let options = tree.join(DPKG_OPTIONS);
     std::fs::remove_file(&options).map_err(BakeError::disk("remove", &options))
 }

@@ -23,6 +23,7 @@ use crate::config::OciRegistry;
 use crate::error::BakeError;
 use crate::files;
 use crate::program::{Program, TO_DOWNLOAD, TO_WRITE};
+use crate::root::refused;
 
 /// What guests are.
 const PLATFORM: (&str, &str) = ("linux", "amd64");
@@ -32,6 +33,17 @@ const MANIFEST: &str = "manifest.json";
 
 /// Why umoci needs a name: a layout may hold several images.
 const TAG: &str = "base";
+
+/// What registries say of images that they do not have, or not for us.
+const NO_SUCH_IMAGE: &[&str] = &["manifest unknown", "name unknown", "unauthorized", "denied"];
+
+/// What umoci says of layers that are no layers, although their digests are right.
+const BAD_LAYER: &[&str] = &[
+    "unexpected EOF",
+    "gzip: invalid",
+    "flate: corrupt",
+    "invalid tar header",
+];
 
 /// An image in a registry that the operator allows.
 struct Image<'a> {
@@ -97,7 +109,8 @@ pub(super) async fn unpack(
         .arg(located("", &layout, &format!(":{TAG}")))
         .arg(&bundle)
         .run(TO_WRITE)
-        .await?;
+        .await
+        .map_err(refused(BAD_LAYER))?;
     files::remove_tree(&layout).await?;
     std::fs::rename(bundle.join("rootfs"), tree).map_err(BakeError::disk("move", &bundle))
 }
@@ -160,8 +173,9 @@ impl Image<'_> {
             .arg(format!("docker://{}@sha256:{digest}", self.name))
             .arg(located("dir:", to, ""))
             .run(TO_DOWNLOAD)
-            .await?;
-        Ok(())
+            .await
+            .map(drop)
+            .map_err(refused(NO_SUCH_IMAGE))
     }
 }
 

@@ -64,6 +64,17 @@ impl Fixture {
         })
     }
 
+    /// Why a root cannot be made; what lies on the way is left to its directory.
+    async fn fail(&self, base: &Base) -> BakeError {
+        let into = TempDir::new_in(self.directory.path()).unwrap();
+        let suppliers = Suppliers {
+            config: &self.config,
+            objects: &self.server.objects,
+        };
+        let made = make(base, suppliers, None, into.path()).await;
+        made.unwrap_err()
+    }
+
     /// A small root filesystem, with a file that is newer than any root may be.
     fn tree(&self) -> PathBuf {
         let tree = self.directory.path().join("small");
@@ -97,6 +108,11 @@ impl Fixture {
         if ending == "tar.zst" {
             body = zstd::encode_all(body.as_slice(), 0).unwrap();
         }
+        self.stored(ending, body).await
+    }
+
+    /// A root archive of these bytes in the bucket for sources.
+    async fn stored(&self, ending: &str, body: Vec<u8>) -> Base {
         let (objects, digest) = (&self.server.objects, Sha256Digest::of(&body));
         let (bucket, key) = (&objects.buckets().sources, format!("roots/a.{ending}"));
         objects.put(bucket, &key, body.into()).await.unwrap();
@@ -189,6 +205,7 @@ async fn an_image_that_the_registry_has_not_or_that_is_not_allowed_makes_no_root
     let absent = registry.image(Sha256Digest::of("absent"));
     let error = fixture.make(&absent).await.unwrap_err();
     assert!(error.to_string().contains("manifest unknown"), "{error}");
+    assert_eq!(error.reason(), "root_refused");
 
     let fixture = Fixture::start("").await;
     let error = fixture.make(&absent).await.unwrap_err();
@@ -291,6 +308,39 @@ async fn two_bakes_of_the_same_packages_give_the_same_root() {
             .iter()
             .any(|package| package.starts_with("dpkg="))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_that_no_mirror_has_is_the_definitions_fault() {
+    if skipped(&["mmdebstrap"]) {
+        return;
+    }
+    let fixture = Fixture::start("").await;
+    let sources = &fixture.config.debian_sources;
+    let Some(suite) = a_suite(sources) else {
+        eprintln!("skipped: no suite in {}", sources.display());
+        return;
+    };
+    let base = Base::Debian(Debian {
+        suite: suite.parse().unwrap(),
+        packages: vec!["no-such-package".parse().unwrap()],
+    });
+    let error = fixture.fail(&base).await;
+    assert!(error.to_string().contains("Unable to locate"), "{error}");
+    assert_eq!(error.reason(), "root_refused");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_none_is_the_definitions_fault() {
+    if skipped(&["tar"]) {
+        return;
+    }
+    let fixture = Fixture::start("").await;
+    let error = fixture
+        .fail(&fixture.stored("tar", vec![1; 2000]).await)
+        .await;
+    assert!(error.to_string().contains("not look like a tar"), "{error}");
+    assert_eq!(error.reason(), "root_refused");
 }
 
 /// The first suite that the host's sources name.
