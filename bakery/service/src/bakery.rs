@@ -15,7 +15,7 @@ use bus::objects::Objects;
 use schemas::bake::BakeEventKind;
 use schemas::{HostClass, Sha256Digest, TextError};
 use source::Sources;
-use store::{Details, KeyParts, Manifest, NoProgress, Published, Store};
+use store::{Details, KeyParts, Manifest, Published, Store};
 use vm::{BakeVm, Driver, Exit, HostProfile, Slot};
 
 use crate::config::Config;
@@ -25,6 +25,7 @@ use crate::files;
 use crate::gate;
 use crate::history::History;
 use crate::news::{News, Reporter, seconds, timed};
+use crate::transfers::Transfers;
 
 pub use environment::{Baked, Ingredients, Order};
 
@@ -124,11 +125,11 @@ impl Bakery {
             gate: Some(report),
             ..details
         };
-        let begun = Instant::now();
+        let (begun, transfers) = (Instant::now(), Transfers::new());
         let publishing = self
             .store
-            .publish(frozen.path(), parts, details, &NoProgress);
-        let published = Box::pin(publishing).await?;
+            .publish(frozen.path(), parts, details, &transfers);
+        let published = transfers.told_to(news, what, Box::pin(publishing)).await?;
         let stored = format!("{what}, {}", stored(&published, begun.elapsed()));
         news.tell(News::new(BakeEventKind::StepFinished, stored))
             .await;

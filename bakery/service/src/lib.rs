@@ -60,6 +60,7 @@ pub mod request;
 mod root;
 pub mod serve;
 mod table;
+mod transfers;
 
 pub use bakery::{Bakery, MakeInitramfs, host_class};
 pub use config::{Config, ConfigError};

@@ -39,8 +39,7 @@ async fn main() -> ExitCode {
         Ok(args) => args,
         Err(error) => return usage(&error),
     };
-    // Boxed, since it holds every command's state at once.
-    match Box::pin(run(args)).await {
+    match run(args).await {
         Ok(code) => code,
         Err(error) => trouble(&error),
     }
@@ -52,7 +51,16 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         return propose(json).await;
     }
     let config = Config::load(&args.config, |name| std::env::var(name).ok())?;
-    let (log, filter) = match args.command {
+    let (log, filter) = telling(&args.command, &config);
+    telemetry::start_filtered("bakery", log, filter)?;
+    info!(?config, "configuration");
+    // Boxed, since it holds every command's state at once.
+    Box::pin(obey(config, args.command)).await
+}
+
+/// How the log is written, and how much of it: a command's output is for a person.
+fn telling(command: &Command, config: &Config) -> (Format, &'static str) {
+    match command {
         Command::Serve { json: true } => (Format::Json, DEFAULT_FILTER),
         Command::Serve { json: false } => (config.log, DEFAULT_FILTER),
         Command::Init
@@ -62,10 +70,11 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
         | Command::Inspect { .. }
         | Command::Gc { .. }
         | Command::Registries { .. } => (config.log, QUIET_FILTER),
-    };
-    telemetry::start_filtered("bakery", log, filter)?;
-    info!(?config, "configuration");
-    match args.command {
+    }
+}
+
+async fn obey(config: Config, command: Command) -> anyhow::Result<ExitCode> {
+    match command {
         Command::Init => print(&init::run(&config).await?),
         Command::Apply {
             files,
@@ -92,13 +101,16 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
             let registries = registries::listed(&config.registries);
             tell(json, &registries, || registries::table(&registries))
         }
-        Command::Serve { .. } => {
-            let driver = Arc::new(driver(&config)?);
-            let shutdown = on_signal()?;
-            serve::run(Arc::new(config), driver, initramfs::write, shutdown).await?;
-            Ok(ExitCode::SUCCESS)
-        }
+        Command::Serve { .. } => serve(config).await,
     }
+}
+
+/// Serves until it is told to end.
+async fn serve(config: Config) -> anyhow::Result<ExitCode> {
+    let driver = Arc::new(driver(&config)?);
+    let shutdown = on_signal()?;
+    serve::run(Arc::new(config), driver, initramfs::write, shutdown).await?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The one VMM that this bakery knows.
@@ -133,8 +145,7 @@ async fn bake(config: &Config, bake: &Bake) -> anyhow::Result<ExitCode> {
         class: &host_class(driver(config)?.profile())?,
     };
     let bar = Bar::new(format!("baking {}", bake.environment));
-    let asking = Box::pin(request::run(config, &asked, |line| bar.say(line)));
-    let event = asking.await?;
+    let event = Box::pin(request::run(config, &asked, &bar)).await?;
     drop(bar);
     if let Some(output) = &event.output {
         eprintln!("{}", output.trim_end());

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::pack;
+use crate::progress_bar::Bar;
 
 /// 30 s: an idle bakery takes a request within a second.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -40,12 +41,8 @@ pub struct Asked<'a> {
     pub class: &'a HostClass,
 }
 
-/// Asks, and gives every line of progress to `say`. Returns the last event: `published` or `failed`.
-pub async fn run(
-    config: &Config,
-    asked: &Asked<'_>,
-    say: impl Fn(&str),
-) -> anyhow::Result<BakeEvent> {
+/// Asks, and shows on `bar` what happens. Returns the last event: `published` or `failed`.
+pub async fn run(config: &Config, asked: &Asked<'_>, bar: &Bar) -> anyhow::Result<BakeEvent> {
     let begun = Instant::now();
     let client = nats::connect(&config.nats, "bakery-bake").await?;
     let jetstream = jetstream::new(client);
@@ -60,14 +57,14 @@ pub async fn run(
             event = events.recv() => {
                 let event = event.context("hear of the bake")?;
                 taken = true;
-                say(&line(begun.elapsed(), &event));
+                show(bar, asked, begun.elapsed(), &event);
                 if is_last(&event) {
                     return Ok(event);
                 }
             }
             () = &mut patience, if !taken => {
                 let class = asked.class;
-                say(&format!("no bakery of class {class} has taken the request for 30 s; still waiting"));
+                bar.say(&format!("no bakery of class {class} has taken the request for 30 s; still waiting"));
                 taken = true;
             }
         }
@@ -151,6 +148,16 @@ async fn publish(
     Ok(())
 }
 
+/// Everything is a line above the bar, but how far a transfer is: that is the bar itself until something else happens.
+fn show(bar: &Bar, asked: &Asked<'_>, elapsed: Duration, event: &BakeEvent) {
+    if event.kind.known() == Some(&BakeEventKind::Transferring) {
+        bar.turn_to(event.message.clone().unwrap_or_default());
+    } else {
+        bar.say(&line(elapsed, event));
+        bar.turn_to(format!("baking {}", asked.environment));
+    }
+}
+
 /// Whether nothing comes after it. An event of a kind that we do not know is not the last.
 fn is_last(event: &BakeEvent) -> bool {
     match event.kind.known() {
@@ -159,6 +166,7 @@ fn is_last(event: &BakeEvent) -> bool {
             BakeEventKind::Requested
             | BakeEventKind::Started
             | BakeEventKind::StepFinished
+            | BakeEventKind::Transferring
             | BakeEventKind::Retrying,
         )
         | None => false,

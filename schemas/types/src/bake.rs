@@ -169,6 +169,8 @@ pub enum BakeEventKind {
     Started,
     /// A setup step ended.
     StepFinished,
+    /// A snapshot is on its way to or from the object store: how far it is, at most every 2 s.
+    Transferring,
     /// The host failed, and it will be tried again.
     Retrying,
     /// The snapshot can be forked.

@@ -246,6 +246,7 @@ impl Parked<'_> {
             BakeEventKind::Requested
             | BakeEventKind::Started
             | BakeEventKind::StepFinished
+            | BakeEventKind::Transferring
             | BakeEventKind::Retrying => {
                 let message = event.message.clone();
                 self.events.say(EventKind::Baking, None, message).await;

@@ -6,7 +6,7 @@ use schemas::source::{ArchiveSource, Source};
 use schemas::{Environment, Sha256Digest, Tenant, Token, Trust};
 use setup::{Room, way_out};
 use source::Archive;
-use store::{Details, KeyParts, Manifest, NoProgress};
+use store::{Details, KeyParts, Manifest};
 use vm::{Identity, SnapshotFiles};
 
 use super::{Bakery, end};
@@ -15,6 +15,7 @@ use crate::error::BakeError;
 use crate::history::Asked;
 use crate::news::{News, OfSetup, Reporter, timed};
 use crate::root::SOURCE_DATE_EPOCH;
+use crate::transfers::Transfers;
 
 /// A request, and from whom it is.
 #[derive(Debug, Clone)]
@@ -116,8 +117,9 @@ impl Bakery {
         let begins = format!("{what}, from template {}", definition.template);
         let begins = News::new(BakeEventKind::Started, begins);
         news.tell(begins.with_key(ingredients.parts.key())).await;
-        let fetching = Box::pin(self.store.fetch(&ingredients.template.key, &NoProgress));
-        let fetching = async { Ok(fetching.await?) };
+        let transfers = Transfers::new();
+        let fetching = Box::pin(self.store.fetch(&ingredients.template.key, &transfers));
+        let fetching = async { Ok(transfers.told_to(news, &what, fetching).await?) };
         let template = timed(news, &format!("{what}, template fetched"), fetching).await?;
         let (slot, identity) = (self.slot()?, Identity::fresh(HOSTNAME));
         let deriving = async {
