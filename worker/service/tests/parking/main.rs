@@ -2,6 +2,7 @@
 //!
 //! Needs `NATS_URL`, as `dev with` gives it; without, each test says that it was skipped.
 
+mod places;
 mod rig;
 
 use std::time::Duration;
@@ -208,7 +209,7 @@ async fn a_worker_says_what_it_is_and_takes_it_back() -> Result<()> {
     let state = rig.state_where(|_| true).await?;
     ensure!((state.slots, state.running) == (3, 0));
     ensure!(state.state.known() == Some(&WorkerCondition::Ready));
-    let workers = rig.workers();
+    let workers = rig.alive();
     let name = state.name.clone();
     rig.end().await?;
     ensure!(workers.get(name.as_str()).await?.is_none());

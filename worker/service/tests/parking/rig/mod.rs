@@ -1,0 +1,288 @@
+//! A worker in this process, with a fake driver, between a real nats-server and an S3 server in this process; and a bakery that
+//! bakes when the test says so.
+
+mod bakery;
+mod seen;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use async_nats::jetstream::consumer::{Consumer, pull};
+use async_nats::jetstream::{self, Context, kv};
+use bus::streams::{job_consumer, provision};
+use bus::testing::S3Server;
+use schemas::names::{self, bucket, stream};
+use schemas::{Environment, HostClass, ObjectUri, Sha256Digest, Token, Trust};
+use store::{CacheConfig, Manifest, Store};
+use tempfile::TempDir;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use vm::Driver as _;
+use vm::fake::FakeDriver;
+use worker::config::Config;
+use worker::serve::serve;
+use worker::services::{Connections, Ending, Services};
+
+/// 1 min: what no test takes, a busy machine included.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The worker that every test begins with.
+pub(crate) const FIRST: &str = "first";
+
+/// The worker, and everything around it.
+pub(crate) struct Rig {
+    /// What tells this test's names from another's, on a server that they share.
+    tag: String,
+    setup: Setup,
+    directory: TempDir,
+    s3: S3Server,
+    client: async_nats::Client,
+    jetstream: Context,
+    driver: Arc<FakeDriver>,
+    class: HostClass,
+    store: Store,
+    snapshots: kv::Store,
+    alive: kv::Store,
+    jobs: kv::Store,
+    consumer: Box<Consumer<pull::Config>>,
+    template: Manifest,
+    environment: Environment,
+    archive: Vec<u8>,
+    /// Those that run; most tests have one.
+    workers: Vec<Worker>,
+}
+
+/// How a test's workers are set up, and how long the server waits for a sign of life of theirs.
+#[derive(Clone, Copy)]
+pub(crate) struct Setup {
+    /// Jobs at a time.
+    pub(crate) slots: u32,
+    /// Jobs that wait for a bake at a time.
+    pub(crate) max_parked: u32,
+    /// Before a job is delivered again; none for what the service has.
+    pub(crate) ack_wait: Option<Duration>,
+}
+
+/// A worker that runs.
+struct Worker {
+    name: String,
+    drain: watch::Sender<bool>,
+    ended: JoinHandle<Result<()>>,
+}
+
+impl Rig {
+    /// Starts one with a template and an environment without a snapshot; none where there is no server.
+    pub(crate) async fn start(tag: &str, slots: u32) -> Result<Option<Self>> {
+        let setup = Setup {
+            slots,
+            ..Setup::default()
+        };
+        Self::start_with(tag, setup).await
+    }
+
+    /// The same, with a worker that is set up otherwise.
+    pub(crate) async fn start_with(tag: &str, setup: Setup) -> Result<Option<Self>> {
+        // In a box, as all that is made here is large.
+        Box::pin(Self::made(tag, setup)).await
+    }
+
+    async fn made(tag: &str, setup: Setup) -> Result<Option<Self>> {
+        let Ok(url) = std::env::var("NATS_URL") else {
+            eprintln!("skipped: no NATS_URL");
+            return Ok(None);
+        };
+        let client = async_nats::connect(url).await?;
+        let jetstream = jetstream::new(client.clone());
+        provision(&jetstream, 1).await?;
+        let tag = format!("{tag}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let jobs = jetstream.get_stream(stream::JOBS).await?;
+        let mut consumer = job_consumer(&tag.parse()?, Trust::Trusted);
+        consumer.ack_wait = setup.ack_wait.unwrap_or(consumer.ack_wait);
+        let consumer = Box::new(jobs.create_consumer(consumer).await?);
+        let (s3, directory) = (S3Server::start().await, tempfile::tempdir()?);
+        let snapshots = jetstream.get_key_value(bucket::SNAPSHOTS).await?;
+        let cache = CacheConfig {
+            directory: directory.path().join("cache"),
+            max_bytes: 1 << 30,
+        };
+        let store = Store::open(s3.objects.clone(), snapshots.clone(), cache).await?;
+        let driver = Arc::new(FakeDriver::default());
+        let profile = driver.profile();
+        let class = HostClass::new(
+            &profile.driver,
+            &profile.vmm_version,
+            &profile.accelerator,
+            &profile.cpu_model,
+        )?;
+        let definition = serde_json::json!({
+            "name": "widget", "template": format!("base-{tag}"), "inputs": ["lock"],
+            "setup": [{"name": "deps", "sh": "echo set up; cat lock > installed"}]
+        });
+        let mut rig = Self {
+            template: bakery::template(&driver, &class, &store, &tag, directory.path()).await?,
+            environment: Environment::parse(definition.to_string().as_bytes())?,
+            archive: archive()?,
+            alive: jetstream.get_key_value(bucket::WORKERS).await?,
+            jobs: jetstream.get_key_value(bucket::JOBS).await?,
+            consumer,
+            tag,
+            setup,
+            directory,
+            s3,
+            client,
+            jetstream,
+            driver,
+            class,
+            store,
+            snapshots,
+            workers: Vec::new(),
+        };
+        rig.remember_template().await?;
+        rig.define().await?;
+        rig.start_worker(FIRST).await?;
+        Ok(Some(rig))
+    }
+
+    /// The template's name.
+    pub(crate) fn template(&self) -> &Token {
+        &self.environment.template
+    }
+
+    /// The bucket in which workers say what they are.
+    pub(crate) fn alive(&self) -> kv::Store {
+        self.alive.clone()
+    }
+
+    /// The name that a worker of this test has in messages.
+    pub(crate) fn worker_name(&self, name: &str) -> String {
+        format!("{}-{name}", self.tag)
+    }
+
+    /// A directory of this test.
+    pub(crate) fn directory(&self) -> &std::path::Path {
+        self.directory.path()
+    }
+
+    fn tenant(&self) -> Token {
+        self.tag.parse().expect("a tag is a token")
+    }
+
+    async fn define(&self) -> Result<()> {
+        let environments = self.jetstream.get_key_value(bucket::ENVIRONMENTS).await?;
+        let key = names::environment_key(&self.tenant(), &self.environment.name);
+        let body = serde_json::to_vec(&self.environment)?;
+        environments.put(key, body.into()).await?;
+        let bucket = &self.s3.objects.buckets().sources;
+        let key = names::source_object(&self.tenant(), &Sha256Digest::of(&self.archive));
+        let archive = self.archive.clone();
+        Ok(self.s3.objects.put(bucket, &key, archive.into()).await?)
+    }
+
+    /// Starts another worker of the pool.
+    pub(crate) async fn start_worker(&mut self, name: &str) -> Result<()> {
+        let worker = Box::pin(self.worker(name)).await?;
+        self.workers.push(worker);
+        Ok(())
+    }
+
+    async fn worker(&self, name: &str) -> Result<Worker> {
+        let (drain, draining) = watch::channel(false);
+        let (give_back, given_back) = watch::channel(false);
+        let name = self.worker_name(name);
+        let ending = Ending {
+            draining,
+            give_back: given_back,
+        };
+        let connections = Connections {
+            client: self.client.clone(),
+            jetstream: self.jetstream.clone(),
+            objects: self.s3.objects.clone(),
+        };
+        let (config, driver) = (self.config(&name)?, self.driver.clone());
+        let services = Services::assemble(config, driver, connections, ending).await?;
+        let ended = tokio::spawn(async move { serve(&services, &give_back).await });
+        Ok(Worker { name, drain, ended })
+    }
+
+    fn config(&self, name: &str) -> Result<Config> {
+        let state = self.directory.path().join(format!("state-{name}"));
+        let file = self.directory.path().join(format!("{name}.toml"));
+        let (pool, setup) = (&self.tag, self.setup);
+        let text = format!(
+            "state = '{}'\nname = {name:?}\npool = {pool:?}\ntrust = ['trusted']\nslots = {}\nmax_parked = {}",
+            state.display(),
+            setup.slots,
+            setup.max_parked,
+        );
+        std::fs::write(&file, text)?;
+        Ok(Config::load(&file, |_| None)?)
+    }
+
+    /// Publishes a job, with `fields` of it set to other JSON.
+    pub(crate) async fn submit(&self, fields: &[(&str, &str)]) -> Result<Token> {
+        let id = uuid::Uuid::now_v7();
+        let digest = Sha256Digest::of(&self.archive);
+        let key = names::source_object(&self.tenant(), &digest);
+        let uri = ObjectUri::new(&self.s3.objects.buckets().sources, &key)?;
+        let mut job = serde_json::json!({
+            "id": id,
+            "source": {"archive": {"uri": uri, "digest": {"sha256": digest}}},
+            "environment": {"name": "widget"},
+            "steps": [{"name": "build", "sh": "cmp lock installed"}]
+        });
+        for (field, value) in fields {
+            job[field] = serde_json::from_str(value)?;
+        }
+        let subject = format!("build.job.{}.trusted.5.{}", self.tag, self.tenant());
+        let published = self.jetstream.publish(subject, job.to_string().into());
+        published.await?.await?;
+        Ok(id.into())
+    }
+
+    /// Drains the workers and starts another.
+    pub(crate) async fn replaced(mut self) -> Result<Self> {
+        self.drained().await?;
+        self.start_worker(FIRST).await?;
+        Ok(self)
+    }
+
+    /// Drains the workers.
+    pub(crate) async fn end(mut self) -> Result<()> {
+        self.drained().await
+    }
+
+    async fn drained(&mut self) -> Result<()> {
+        for worker in self.workers.drain(..) {
+            worker.drain.send_replace(true);
+            let ended = timeout(PATIENCE, worker.ended).await;
+            ended.context("no end")???;
+            let left = self.alive.get(worker.name).await?;
+            ensure!(left.is_none(), "a worker that ended says nothing");
+        }
+        Ok(())
+    }
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            slots: 1,
+            max_parked: 64,
+            ack_wait: None,
+        }
+    }
+}
+
+/// A source: a lockfile and another file.
+fn archive() -> Result<Vec<u8>> {
+    let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1)?);
+    for (path, bytes) in [("lock", "1\n"), ("main.c", "int main;\n")] {
+        let mut header = tar::Header::new_gnu();
+        header.set_mode(0o644);
+        header.set_size(bytes.len() as u64);
+        tar.append_data(&mut header, path, bytes.as_bytes())?;
+    }
+    Ok(tar.into_inner()?.finish()?)
+}
