@@ -1,17 +1,20 @@
 //! The command line.
 
-use std::path::PathBuf;
-use std::str::FromStr;
+mod servers;
+mod values;
 
-use bus::nats::{DEFAULT_URL, Login, NatsConfig};
-use bus::objects::{Buckets, ObjectsConfig};
-use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use std::path::PathBuf;
+
 use clap::{Parser, Subcommand};
 use schemas::digest::GitCommit;
 use schemas::https::HttpsUri;
 use schemas::job::OnMissing;
 use schemas::source::{ArchiveUri, GitRef};
 use schemas::{EnvName, HostClass, JobSubject, Priority, Sha256Digest, Token, Trust};
+
+pub(crate) use servers::Servers;
+pub(crate) use values::{KeyPrefix, Named, Pair};
+use values::{archive_uri, on_missing};
 
 /// Hermetic builds in forked microVMs.
 #[derive(Debug, Parser)]
@@ -47,9 +50,9 @@ pub(crate) enum Env {
 /// Print each part of a snapshot key; of two keys, the parts that differ.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Explain {
-    /// Keys of published snapshots, or their first digits if these are enough.
+    /// Keys of published snapshots, or their first six digits or more, if these are enough.
     #[arg(value_name = "KEY", num_args = 0..=2)]
-    pub(crate) keys: Vec<String>,
+    pub(crate) keys: Vec<KeyPrefix>,
 
     #[command(flatten)]
     pub(crate) environment: MaybeEnvironment,
@@ -234,62 +237,6 @@ pub(crate) struct Domain {
     pub(crate) trust: Trust,
 }
 
-/// Where the servers are.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Servers {
-    /// The NATS server.
-    #[arg(long, env = "SOURDOUGH_NATS_URL", default_value = DEFAULT_URL, hide_env_values = true, value_name = "URL")]
-    nats: String,
-
-    /// A file with the seed of our nkey.
-    #[arg(
-        long,
-        env = "SOURDOUGH_NATS_NKEY_FILE",
-        value_name = "FILE",
-        conflicts_with = "nats_credentials"
-    )]
-    nats_nkey: Option<PathBuf>,
-
-    /// A file with our NATS credentials.
-    #[arg(long, env = "SOURDOUGH_NATS_CREDENTIALS_FILE", value_name = "FILE")]
-    nats_credentials: Option<PathBuf>,
-
-    /// What our NATS inboxes start with.
-    #[arg(long, env = "SOURDOUGH_NATS_INBOX_PREFIX", value_name = "PREFIX")]
-    nats_inbox_prefix: Option<String>,
-
-    /// The S3 server; Amazon's where none is given. Credentials and region come from AWS_* or a profile.
-    #[arg(long, env = "AWS_ENDPOINT_URL_S3", value_name = "URL")]
-    s3_endpoint: Option<String>,
-
-    /// The bucket for sources.
-    #[arg(
-        long,
-        env = "SOURDOUGH_SOURCE_BUCKET",
-        default_value = "build-sources",
-        value_name = "NAME"
-    )]
-    source_bucket: String,
-}
-
-/// `[NAME: ]REST`. A colon and a space: a shell command may well start with `NAME=`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Named {
-    /// The name, where one is given.
-    pub(crate) name: Option<Token>,
-    /// What is named.
-    pub(crate) rest: String,
-}
-
-/// `NAME=VALUE`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Pair<N> {
-    /// What stands before the first `=`.
-    pub(crate) name: N,
-    /// What stands after it.
-    pub(crate) value: String,
-}
-
 impl Queue {
     /// The subject that the job is published to.
     pub(crate) fn subject(&self) -> JobSubject {
@@ -300,77 +247,6 @@ impl Queue {
             tenant: self.domain.tenant.clone(),
         }
     }
-}
-
-impl Servers {
-    /// How to reach NATS.
-    pub(crate) fn nats(&self) -> NatsConfig {
-        let nkey = self.nats_nkey.clone().map(Login::NkeyFile);
-        let credentials = self.nats_credentials.clone().map(Login::CredentialsFile);
-        NatsConfig {
-            url: self.nats.clone(),
-            login: nkey.or(credentials),
-            inbox_prefix: self.nats_inbox_prefix.clone(),
-        }
-    }
-
-    /// How to reach S3.
-    pub(crate) fn objects(&self) -> ObjectsConfig {
-        let buckets = Buckets {
-            sources: self.source_bucket.clone(),
-            ..Buckets::default()
-        };
-        ObjectsConfig {
-            endpoint: self.s3_endpoint.clone(),
-            buckets,
-            ..ObjectsConfig::default()
-        }
-    }
-}
-
-impl FromStr for Named {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let named = text
-            .split_once(": ")
-            .and_then(|(name, rest)| Some((Token::parse(name).ok()?, rest)));
-        Ok(match named {
-            Some((name, rest)) => Self {
-                name: Some(name),
-                rest: rest.trim().to_owned(),
-            },
-            None => Self {
-                name: None,
-                rest: text.to_owned(),
-            },
-        })
-    }
-}
-
-impl<N: FromStr<Err: std::fmt::Display>> FromStr for Pair<N> {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (name, value) = text.split_once('=').ok_or("must be NAME=VALUE")?;
-        let name = name.parse().map_err(|error: N::Err| error.to_string())?;
-        Ok(Self {
-            name,
-            value: value.to_owned(),
-        })
-    }
-}
-
-fn archive_uri(text: &str) -> Result<ArchiveUri, String> {
-    ArchiveUri::try_from(text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// The words of messages.
-fn on_missing() -> impl clap::builder::TypedValueParser<Value = OnMissing> {
-    PossibleValuesParser::new(["bake", "cold", "fail"]).map(|word| {
-        let value = serde_json::Value::String(word);
-        serde_json::from_value(value).expect("each of these is a word of messages")
-    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, bail};
 use async_nats::jetstream::{self, kv};
 use bus::nats;
 use bus::objects::Objects;
@@ -15,7 +15,7 @@ use schemas::{Environment, HostClass, Sha256Digest, Token, WorkerState};
 use serde_json::json;
 use store::{CacheConfig, KeyParts, Manifest, Store};
 
-use crate::args::Explain;
+use crate::args::{Explain, KeyPrefix};
 use crate::definition::inline;
 use crate::git::Head;
 use crate::inputs;
@@ -147,7 +147,7 @@ impl Servers {
     }
 
     /// The snapshot whose key begins so.
-    async fn of_key(&self, prefix: &str) -> anyhow::Result<Explained> {
+    async fn of_key(&self, prefix: &KeyPrefix) -> anyhow::Result<Explained> {
         let published = self.store.list().await?;
         let (key, digest) = one_key(prefix, &published)?;
         let manifest = self.store.manifest(&digest).await?;
@@ -187,23 +187,20 @@ fn one_class(alive: &BTreeMap<HostClass, u32>) -> anyhow::Result<HostClass> {
 
 /// The one published key that begins with `prefix`, and its manifest.
 fn one_key(
-    prefix: &str,
+    prefix: &KeyPrefix,
     published: &[(Sha256Digest, Sha256Digest)],
 ) -> anyhow::Result<(Sha256Digest, Sha256Digest)> {
-    let prefix = prefix.strip_prefix("sha256:").unwrap_or(prefix);
-    let hex = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
-    ensure!(
-        (1..=64).contains(&prefix.len()) && prefix.bytes().all(hex),
-        "a key is 64 hexadecimal digits in lower case, or the first of them, not {prefix:?}"
-    );
-    let begins = |(key, _): &&(Sha256Digest, Sha256Digest)| key.to_string().starts_with(prefix);
-    let mut found = published.iter().filter(begins);
-    match (found.next(), found.next()) {
-        (Some(one), None) => Ok(*one),
-        (None, _) => bail!("no snapshot has a key that begins with {prefix}"),
-        (Some(_), Some(_)) => {
-            bail!("several snapshots have keys that begin with {prefix}: give more digits")
-        }
+    let begins = |(key, _): &&(Sha256Digest, Sha256Digest)| prefix.begins(key);
+    let found: Vec<_> = published.iter().filter(begins).collect();
+    match found[..] {
+        [one] => Ok(*one),
+        [] => bail!(
+            "no snapshot has a key that begins with {prefix}: `bakery list` shows those there are"
+        ),
+        _ => bail!(
+            "{} snapshots have a key that begins with {prefix}: give more digits",
+            found.len()
+        ),
     }
 }
 
@@ -282,14 +279,13 @@ mod tests {
     fn a_key_is_found_by_its_first_digits_if_they_are_its_alone() {
         let keys = ["a", "b", "c"].map(|text| (Sha256Digest::of(text), Sha256Digest::of("m")));
         let whole = keys[0].0.to_string();
-        for prefix in [whole.as_str(), &whole[..8], &format!("sha256:{whole}")] {
-            assert_eq!(one_key(prefix, &keys).unwrap().0, keys[0].0);
+        let prefix = |text: &str| text.parse::<KeyPrefix>().unwrap();
+        for text in [whole.as_str(), &whole[..6], &format!("sha256:{whole}")] {
+            assert_eq!(one_key(&prefix(text), &keys).unwrap().0, keys[0].0);
         }
-        let said = |prefix: &str, keys: &[_]| one_key(prefix, keys).unwrap_err().to_string();
-        assert!(said("0000", &keys).contains("no snapshot"));
-        assert!(said(&whole[..8], &[keys[0], keys[0]]).contains("several"));
-        assert!(said("WIDGET", &keys).contains("64 hexadecimal digits"));
-        assert!(said("", &keys).contains("64 hexadecimal digits"));
+        let said = |text: &str, keys: &[_]| one_key(&prefix(text), keys).unwrap_err().to_string();
+        assert!(said("000000", &keys).contains("no snapshot"));
+        assert!(said(&whole[..8], &[keys[0], keys[0]]).starts_with("2 snapshots"));
     }
 
     #[test]
