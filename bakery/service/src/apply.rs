@@ -1,4 +1,5 @@
 //! `bakery apply FILE…`: definitions from files into their buckets. All files are read and checked before the first is put.
+//! There is no bar: each is one small value, and one answer of the server.
 //!
 //! | `schema` | bucket | key |
 //! | --- | --- | --- |
