@@ -97,13 +97,13 @@ impl Bakery {
         Ok(Box::pin(self.store.find_whole(key)).await?.is_some())
     }
 
-    /// Does `work` when it is this bakery's turn at what `lease` stands for.
+    /// Does `work`, which makes a guest, when it is this bakery's turn at what `lease` stands for.
     pub(crate) async fn turn<T>(
         &self,
         lease: &str,
         work: impl Future<Output = Result<T, BakeError>>,
     ) -> Result<Turn<T>, BakeError> {
-        self.election.turn(lease, work).await
+        self.election.turn_at_the_oven(lease, work).await
     }
 
     /// Freezes a guest, checks what was frozen, and publishes it.

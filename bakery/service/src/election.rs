@@ -14,7 +14,7 @@
 
 use bus::lease::{Lease, LeaseError, Leases};
 use schemas::Token;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -66,18 +66,55 @@ impl Election {
         lease: &str,
         work: impl Future<Output = Result<T, BakeError>>,
     ) -> Result<Turn<T>, BakeError> {
+        match self.turn_now(lease, work).await? {
+            Some(done) => Ok(Turn::Done(done)),
+            None => Ok(self.wait_for(lease).await),
+        }
+    }
+
+    /// As [`Election::turn`], for work that makes a guest: its lease is not taken before this bakery can begin, so that another that is idle
+    /// can.
+    pub(crate) async fn turn_at_the_oven<T>(
+        &self,
+        lease: &str,
+        work: impl Future<Output = Result<T, BakeError>>,
+    ) -> Result<Turn<T>, BakeError> {
         let oven = self.oven.lock().await;
+        let done = self.turn_now(lease, work).await?;
+        drop(oven);
+        match done {
+            Some(done) => Ok(Turn::Done(done)),
+            None => Ok(self.wait_for(lease).await),
+        }
+    }
+
+    /// Held while a guest is made, by work that did something else before.
+    pub(crate) async fn oven(&self) -> MutexGuard<'_, ()> {
+        self.oven.lock().await
+    }
+
+    /// None where somebody else is at it.
+    async fn turn_now<T>(
+        &self,
+        lease: &str,
+        work: impl Future<Output = Result<T, BakeError>>,
+    ) -> Result<Option<T>, BakeError> {
         let Some(leases) = &self.leases else {
-            return work.await.map(Turn::Done);
+            return work.await.map(Some);
         };
         let Some(held) = leases.take(lease, self.name.as_str()).await? else {
-            drop(oven);
-            info!(lease, "another bakery is at it");
-            leases.free(lease).await;
-            return Ok(Turn::LookAgain);
+            return Ok(None);
         };
         let work = self.shutdown.run_until_cancelled(work);
-        done_under(held, work).await.map(Turn::Done)
+        done_under(held, work).await.map(Some)
+    }
+
+    async fn wait_for<T>(&self, lease: &str) -> Turn<T> {
+        info!(lease, "another bakery is at it");
+        if let Some(leases) = &self.leases {
+            leases.free(lease).await;
+        }
+        Turn::LookAgain
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use jiff::Timestamp;
-use schemas::{HostClass, Sha256Digest, Token, Trust};
+use schemas::{HostClass, Sha256Digest, Token, Trust, quoted};
 use serde::Serialize;
 use store::{GateReport, Manifest};
 
@@ -248,7 +248,8 @@ impl FromStr for KeyPrefix {
             return Ok(Self(digits.to_owned()));
         }
         Err(format!(
-            "must be {SHORTEST_PREFIX} to 64 lower-case hexadecimal digits, is {text:.80?}"
+            "must be {SHORTEST_PREFIX} to 64 lower-case hexadecimal digits, is {}",
+            quoted(text)
         ))
     }
 }

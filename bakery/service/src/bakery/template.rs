@@ -45,7 +45,8 @@ impl Bakery {
                 return Ok(manifest);
             }
             let making = self.make_unless_failed(definition, plan, asked, news);
-            match self.turn(&lease, Box::pin(making)).await? {
+            // Most of it is the root's making, beside which another guest can be made.
+            match self.election.turn(&lease, Box::pin(making)).await? {
                 Turn::Done(manifest) => return Ok(manifest),
                 Turn::LookAgain => {}
             }
@@ -162,6 +163,7 @@ impl Bakery {
                     parts,
                     packages: root.packages,
                 };
+                let _oven = self.election.oven().await;
                 self.bake_template(definition, bootable, news).await?
             }
         };

@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 
 use schemas::https::HttpsUri;
+use schemas::quoted;
 
 /// Where one submodule belongs, and where it comes from, as the file says.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -44,10 +45,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn once(slot: &mut Option<String>, value: Option<String>, module: &str) -> Result<(), String> {
-    let value = value.ok_or_else(|| format!("gives {module:.64?} a variable without a value"))?;
+    let value =
+        value.ok_or_else(|| format!("gives {} a variable without a value", quoted(module)))?;
     match slot.replace(value) {
         None => Ok(()),
-        Some(_) => Err(format!("gives {module:.64?} a path or url twice")),
+        Some(_) => Err(format!("gives {} a path or url twice", quoted(module))),
     }
 }
 
@@ -59,7 +61,7 @@ fn by_path(modules: BTreeMap<String, Module>) -> Result<BTreeMap<String, String>
             continue;
         };
         if let Some(_other) = paths.insert(path.clone(), url) {
-            return Err(format!("gives {path:.64?} two urls"));
+            return Err(format!("gives {} two urls", quoted(&path)));
         }
     }
     Ok(paths)
