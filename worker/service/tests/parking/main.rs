@@ -53,7 +53,7 @@ async fn a_bake_that_fails_ends_every_job_that_waits_and_the_next_at_once() -> R
     };
     let jobs = [rig.submit(&[]).await?, rig.submit(&[]).await?];
     rig.state_where(|state| state.parked == 2).await?;
-    rig.fail_bake().await?;
+    rig.fail_bake("step_failed").await?;
     let late = rig.submit(&[]).await?;
     for job in jobs.iter().chain([&late]) {
         let result = rig.result(job).await?;
@@ -64,6 +64,44 @@ async fn a_bake_that_fails_ends_every_job_that_waits_and_the_next_at_once() -> R
         ensure!(result.message.contains("setup step deps exited with 1"));
         ensure!(result.log.is_some(), "the bake's log is the job's");
     }
+    rig.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bake_that_its_host_failed_is_an_attempt_that_is_tried_again() -> Result<()> {
+    let Some(rig) = Rig::start("hostfailed", 1).await? else {
+        return Ok(());
+    };
+    let job = rig.submit(&[]).await?;
+    rig.state_where(|state| state.parked == 1).await?;
+    rig.fail_bake("host_failed").await?;
+    rig.state_where(|state| state.parked == 0).await?;
+    ensure!(rig.attempts(&job).await? == 1, "it counts");
+    rig.bake().await?;
+    let result = rig.result(&job).await?;
+    ensure!(
+        result.reason.known() == Some(&Reason::Completed),
+        "{result:?}"
+    );
+    ensure!(result.attempt == 2, "{result:?}");
+    rig.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_definition_that_cannot_be_read_is_told_with_its_field() -> Result<()> {
+    let Some(rig) = Rig::start("unreadable", 1).await? else {
+        return Ok(());
+    };
+    rig.define(br#"{"name": "widget", "template": "base", "setup": 5}"#)
+        .await?;
+    let job = rig.submit(&[]).await?;
+    let result = rig.result(&job).await?;
+    ensure!(
+        result.reason.known() == Some(&Reason::UnknownEnvironment),
+        "{result:?}"
+    );
+    ensure!(result.message.contains("setup"), "{}", result.message);
+    ensure!(rig.attempts(&job).await? == 1, "it is not tried again");
     rig.end().await
 }
 

@@ -78,12 +78,12 @@ impl Rig {
         Ok(())
     }
 
-    /// Writes down that the bake failed, as a bakery does.
-    pub(crate) async fn fail_bake(&self) -> Result<()> {
+    /// Writes down that the bake failed, as a bakery does, for `reason`.
+    pub(crate) async fn fail_bake(&self, reason: &str) -> Result<()> {
         let now = jiff::Timestamp::now();
         let failure = BakeFailure {
             request_id: "bake-1".parse()?,
-            reason: "step_failed".into(),
+            reason: reason.into(),
             message: "setup step deps exited with 1".into(),
             step: Some("deps".parse()?),
             log: Some(LogRef {

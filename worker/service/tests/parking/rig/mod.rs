@@ -140,7 +140,8 @@ impl Rig {
             workers: Vec::new(),
         };
         rig.remember_template().await?;
-        rig.define().await?;
+        rig.define(&serde_json::to_vec(&rig.environment)?).await?;
+        rig.store_source().await?;
         rig.start_worker(FIRST).await?;
         Ok(Some(rig))
     }
@@ -169,11 +170,15 @@ impl Rig {
         self.tag.parse().expect("a tag is a token")
     }
 
-    async fn define(&self) -> Result<()> {
+    /// Stores a definition of the environment.
+    pub(crate) async fn define(&self, definition: &[u8]) -> Result<()> {
         let environments = self.jetstream.get_key_value(bucket::ENVIRONMENTS).await?;
         let key = names::environment_key(&self.tenant(), &self.environment.name);
-        let body = serde_json::to_vec(&self.environment)?;
-        environments.put(key, body.into()).await?;
+        environments.put(key, definition.to_vec().into()).await?;
+        Ok(())
+    }
+
+    async fn store_source(&self) -> Result<()> {
         let bucket = &self.s3.objects.buckets().sources;
         let key = names::source_object(&self.tenant(), &Sha256Digest::of(&self.archive));
         let archive = self.archive.clone();
