@@ -36,9 +36,22 @@ pub struct Followed {
 /// none for it.
 pub async fn follow<T>(
     jetstream: Context,
-    mut followed: Followed,
+    followed: Followed,
     read: impl Fn(&Message) -> Option<T>,
     items: mpsc::Sender<T>,
+) {
+    tokio::select! {
+        () = follow_on(jetstream, followed, read, &items) => {}
+        // At once, and not with the next message: a program that has heard the end may be about to close the connection.
+        () = items.closed() => {}
+    }
+}
+
+async fn follow_on<T>(
+    jetstream: Context,
+    mut followed: Followed,
+    read: impl Fn(&Message) -> Option<T>,
+    items: &mpsc::Sender<T>,
 ) {
     let following = format!("follow {}", followed.subject);
     for incarnation in 0_u32.. {
