@@ -3,9 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
-use schemas::{Token, Trust};
-
-use crate::inspect::KeyPrefix;
+use schemas::{KeyPrefix, Token, Trust};
 
 /// Makes the snapshots that builds are forked from.
 #[derive(Debug, Parser)]

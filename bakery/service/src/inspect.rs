@@ -1,23 +1,13 @@
 //! `bakery inspect KEY`: all that is known of one snapshot, and who uses it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
-use schemas::{HostClass, Sha256Digest, Token, Trust, quoted};
+use schemas::{HostClass, KeyPrefix, Sha256Digest, Token, Trust};
 use serde::Serialize;
 use store::{GateReport, Manifest};
 
 use crate::human;
 use crate::inventory::{Inventory, Kind, Summary};
 use crate::list::{kind, short};
-
-/// 6 digits: among a million snapshots two share them once in sixteen, and then more are asked for.
-const SHORTEST_PREFIX: usize = 6;
-
-/// The first digits of a key, or all of it. `sha256:` may stand before them, as in a job's result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyPrefix(String);
 
 /// Why there is nothing to say.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -83,7 +73,7 @@ impl Inventory {
         let held: Vec<_> = self
             .snapshots
             .iter()
-            .filter(|(key, _)| key.to_string().starts_with(&prefix.0))
+            .filter(|(key, _)| prefix.begins(key))
             .map(|(_, held)| held)
             .collect();
         match held[..] {
@@ -236,28 +226,6 @@ fn packages(packages: &[String]) -> Vec<String> {
     let heading = format!("packages   {}", packages.len());
     let listed = packages.iter().map(|package| format!("  {package}"));
     std::iter::once(heading).chain(listed).collect()
-}
-
-impl FromStr for KeyPrefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if (SHORTEST_PREFIX..=64).contains(&digits.len()) && digits.bytes().all(hexadecimal) {
-            return Ok(Self(digits.to_owned()));
-        }
-        Err(format!(
-            "must be {SHORTEST_PREFIX} to 64 lower-case hexadecimal digits, is {}",
-            quoted(text)
-        ))
-    }
-}
-
-impl fmt::Display for KeyPrefix {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
 }
 
 #[cfg(test)]

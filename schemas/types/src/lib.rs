@@ -15,7 +15,7 @@
 //! | [`bake`] | requests to bake, and what came of them |
 //! | [`guest`] | what a build finds inside its guest |
 //! | [`names`], [`token`] | subjects, streams, buckets, keys, and the words they are made of |
-//! | [`digest`], [`path`], [`uri`], [`https`], [`canonical`] | values that several messages share |
+//! | [`digest`], [`key_prefix`], [`path`], [`uri`], [`https`], [`canonical`] | values that several messages share |
 
 pub mod artifact;
 pub mod bake;
@@ -29,6 +29,7 @@ pub mod guest;
 pub mod https;
 pub mod job;
 pub mod json_schema;
+pub mod key_prefix;
 pub mod log;
 pub mod names;
 pub mod open;
@@ -50,6 +51,7 @@ pub use digest::{Digests, GitCommit, Sha256Digest};
 pub use environment::Environment;
 pub use field_error::FieldError;
 pub use job::Job;
+pub use key_prefix::KeyPrefix;
 pub use names::JobSubject;
 pub use open::Open;
 pub use path::{Glob, TreePath};

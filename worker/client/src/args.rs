@@ -10,10 +10,10 @@ use schemas::digest::GitCommit;
 use schemas::https::HttpsUri;
 use schemas::job::OnMissing;
 use schemas::source::{ArchiveUri, GitRef};
-use schemas::{EnvName, HostClass, JobSubject, Priority, Sha256Digest, Token, Trust};
+use schemas::{EnvName, HostClass, JobSubject, KeyPrefix, Priority, Sha256Digest, Token, Trust};
 
 pub(crate) use servers::Servers;
-pub(crate) use values::{KeyPrefix, Named, Pair};
+pub(crate) use values::{Named, Pair};
 use values::{archive_uri, on_missing};
 
 /// Hermetic builds in forked microVMs.

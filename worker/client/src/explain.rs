@@ -11,11 +11,11 @@ use bus::objects::Objects;
 use bus::retry::Policy;
 use futures_util::TryStreamExt as _;
 use schemas::names::{bucket, environment_key};
-use schemas::{Environment, HostClass, Sha256Digest, Token, WorkerState};
+use schemas::{Environment, HostClass, KeyPrefix, Sha256Digest, Token, WorkerState};
 use serde_json::json;
 use store::{CacheConfig, KeyParts, Manifest, Store};
 
-use crate::args::{Explain, KeyPrefix};
+use crate::args::Explain;
 use crate::definition::inline;
 use crate::git::Head;
 use crate::inputs;

@@ -8,7 +8,7 @@ fn prefix(text: &str) -> KeyPrefix {
 }
 
 #[test]
-fn a_key_is_found_by_its_first_digits_and_no_fewer_than_six() {
+fn a_key_is_found_by_its_first_digits() {
     let (one, other) = (template("node", 1), template("node", 2));
     let inventory = inventory(&[&one, &other]);
     let key = one.manifest.key.to_string();
@@ -25,15 +25,6 @@ fn a_key_is_found_by_its_first_digits_and_no_fewer_than_six() {
     };
     let unknown = inventory.inspect(&prefix(nothing)).unwrap_err();
     assert_eq!(unknown, InspectError::Unknown(prefix(nothing)));
-    for bad in [
-        &key[..5],
-        "ABCDEF",
-        "sha256:",
-        "not a key",
-        &format!("{key}0"),
-    ] {
-        assert!(bad.parse::<KeyPrefix>().is_err(), "{bad}");
-    }
 }
 
 #[test]

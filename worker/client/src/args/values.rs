@@ -1,15 +1,11 @@
 //! Values of flags: what one argument may be.
 
-use std::fmt;
 use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
+use schemas::Token;
 use schemas::job::OnMissing;
 use schemas::source::ArchiveUri;
-use schemas::{Sha256Digest, Token};
-
-/// 6 digits, as `bakery inspect` asks for: among a million snapshots two share them once in sixteen, and then more are asked for.
-const SHORTEST_PREFIX: usize = 6;
 
 /// `[NAME: ]REST`. A colon and a space: a shell command may well start with `NAME=`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,17 +23,6 @@ pub(crate) struct Pair<N> {
     pub(crate) name: N,
     /// What stands after it.
     pub(crate) value: String,
-}
-
-/// The first digits of a key, or all of it. `sha256:` may stand before them, as in a job's result.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct KeyPrefix(String);
-
-impl KeyPrefix {
-    /// Whether the key begins so.
-    pub(crate) fn begins(&self, key: &Sha256Digest) -> bool {
-        key.to_string().starts_with(&self.0)
-    }
 }
 
 impl FromStr for Named {
@@ -70,27 +55,6 @@ impl<N: FromStr<Err: std::fmt::Display>> FromStr for Pair<N> {
             name,
             value: value.to_owned(),
         })
-    }
-}
-
-impl FromStr for KeyPrefix {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let digits = text.strip_prefix("sha256:").unwrap_or(text);
-        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-        if (SHORTEST_PREFIX..=64).contains(&digits.len()) && digits.bytes().all(hexadecimal) {
-            return Ok(Self(digits.to_owned()));
-        }
-        Err(format!(
-            "must be {SHORTEST_PREFIX} to 64 lower-case hexadecimal digits, is {text:.80?}"
-        ))
-    }
-}
-
-impl fmt::Display for KeyPrefix {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
     }
 }
 
@@ -136,18 +100,5 @@ mod tests {
         assert_eq!((pair.name.as_str(), pair.value.as_str()), ("A", "b=c"));
         assert!("A".parse::<Pair<EnvName>>().is_err());
         assert!("1A=b".parse::<Pair<EnvName>>().is_err());
-    }
-
-    #[test]
-    fn a_key_is_given_by_six_digits_at_least() {
-        let key = Sha256Digest::of("a");
-        let whole = key.to_string();
-        for text in [&whole, &whole[..6], &format!("sha256:{whole}")] {
-            assert!(text.parse::<KeyPrefix>().unwrap().begins(&key));
-        }
-        let said = |text: &str| text.parse::<KeyPrefix>().unwrap_err();
-        for text in [&whole[..5], "", "WIDGET", &format!("{whole}0")] {
-            assert!(said(text).contains("6 to 64 lower-case hexadecimal digits"));
-        }
     }
 }
