@@ -10,6 +10,7 @@ use e2e::launch::{Lifetime, ServerOptions};
 use e2e::nats::NatsServer;
 use e2e::state::State;
 use e2e::tools::Tools;
+use e2e::wait;
 use schemas::names::bucket;
 use tokio::time::{Instant, timeout};
 
@@ -67,9 +68,9 @@ async fn of_many_who_want_a_lease_one_has_it_and_after_it_the_next() -> Result<(
 async fn the_lease_of_a_dead_holder_goes_by_itself_also_when_it_was_renewed() -> Result<()> {
     let fixture = Fixture::start().await?;
     let mut held = fixture.leases.take("bake.a", "b1").await?.context("free")?;
-    // Long enough for a renewal: the value that goes is one that a renewal wrote.
-    let work = tokio::time::sleep(Duration::from_secs(9));
-    held.while_held(work).await?;
+    // The value that goes is one that a renewal wrote.
+    let renewal = renewal(&fixture.jetstream, "bake.a");
+    held.while_held(renewal).await??;
     drop(held);
     let died = Instant::now();
     timeout(lease::TTL + TOLD_WITHIN, fixture.leases.free("bake.a")).await?;
@@ -80,6 +81,17 @@ async fn the_lease_of_a_dead_holder_goes_by_itself_also_when_it_was_renewed() ->
     );
     ensure!(fixture.leases.take("bake.a", "b2").await?.is_some());
     Ok(())
+}
+
+/// Waits until a lease is renewed: its key has another revision.
+async fn renewal(jetstream: &jetstream::Context, key: &str) -> Result<()> {
+    let bucket = jetstream.get_key_value(bucket::LEASES).await?;
+    let first = bucket.entry(key).await?.context("it is held")?.revision;
+    wait::until("a renewal", lease::TTL, async || {
+        let held = bucket.entry(key).await?.context("it is held")?;
+        Ok((held.revision > first).then_some(()))
+    })
+    .await
 }
 
 #[tokio::test]

@@ -1,7 +1,8 @@
 //! The end-to-end cases: real nats-server, real S3, real bakery, real worker, real VMs.
 //!
 //! They share one stack, since a bake takes minutes under emulation, and run one after the other in this process, each on the
-//! queue that the one before left empty. The bakery bakes the templates meanwhile, so what needs no bake comes first. What they share is in [`stack`]; each file holds the cases of one subject.
+//! queue that the one before left empty. The bakery bakes the templates meanwhile, so what needs no bake comes first. What they
+//! share is in [`stack`]; each file holds the cases of one subject.
 //!
 //! `cargo test -p e2e --test cases -- [PART OF A NAME]` runs some of them.
 

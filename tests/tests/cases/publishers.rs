@@ -1,5 +1,8 @@
 //! Publishers and subscribers that know the messages and none of our code.
 
+use std::process::Output;
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, ensure};
 use bus::results::{self, Stored};
 use e2e::python::Python;
@@ -17,21 +20,18 @@ const SCRIPT: &str = include_str!("publish.py");
 
 const TRIGGER_SCRIPT: &str = include_str!("trigger.py");
 
+/// 11 min: the programs give up by themselves before that, and say why.
+const PYTHON_DEADLINE: Duration = Duration::from_mins(11);
+
 /// Any result will do: what it says is not looked at.
 const RESULT: &[u8] = include_bytes!("../../../schemas/examples/result.json");
 
 pub(crate) async fn a_job_that_python_published_has_a_result(cases: &mut Cases) -> Result<()> {
-    let python = Python::install(&State::from_environment()?)?;
     let job = cases.job("cat hello.txt");
     let job_id = Token::parse(queue::job_id(&job)?)?;
-    let mut command = tokio::process::Command::from(python.command());
-    let output = command
-        .args(["-c", SCRIPT, cases.stack()?.servers.nats.url()])
-        .arg(cases.queue.subject().to_string())
-        .arg(result_subject(&cases.queue.tenant, &job_id))
-        .arg(job.to_string())
-        .output()
-        .await?;
+    let subject = cases.queue.subject().to_string();
+    let result = result_subject(&cases.queue.tenant, &job_id);
+    let output = python(cases, SCRIPT, &[subject, result, job.to_string()]).await?;
     ensure!(
         output.status.success(),
         "{}",
@@ -50,7 +50,6 @@ pub(crate) async fn a_job_that_python_published_has_a_result(cases: &mut Cases) 
 }
 
 pub(crate) async fn python_has_a_source_baked_and_then_built(cases: &mut Cases) -> Result<()> {
-    let python = Python::install(&State::from_environment()?)?;
     let (lock, source) = cases.locked_source(&[]).await?;
     let mut job = queue::job(&source, LOCKED, "cat made");
     job["on_missing"] = json!("fail");
@@ -68,12 +67,7 @@ pub(crate) async fn python_has_a_source_baked_and_then_built(cases: &mut Cases) 
         "job": job,
         "result_subject": result_subject(tenant, &Token::parse(queue::job_id(&job)?)?),
     });
-    let mut command = tokio::process::Command::from(python.command());
-    let output = command
-        .args(["-c", TRIGGER_SCRIPT, cases.stack()?.servers.nats.url()])
-        .arg(bodies.to_string())
-        .output()
-        .await?;
+    let output = python(cases, TRIGGER_SCRIPT, &[bodies.to_string()]).await?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{said}");
     let result = JobResult::parse(&output.stdout)?;
@@ -123,6 +117,18 @@ pub(crate) async fn of_two_reports_that_race_a_subscriber_hears_one(
         ensure!(JobResult::parse(&messages[0].payload)?.worker.as_str() == winner);
     }
     Ok(())
+}
+
+/// Runs a script with the server's address and `arguments`.
+async fn python(cases: &Cases, script: &str, arguments: &[String]) -> Result<Output> {
+    let python = Python::install(&State::from_environment()?)?;
+    let mut command = tokio::process::Command::from(python.command());
+    command
+        .args(["-c", script, cases.stack()?.servers.nats.url()])
+        .args(arguments)
+        .kill_on_drop(true);
+    let output = tokio::time::timeout(PYTHON_DEADLINE, command.output()).await;
+    Ok(output.with_context(|| format!("no end within {PYTHON_DEADLINE:?}"))??)
 }
 
 fn report(cases: &Cases, job_id: &Token, worker: &str) -> Result<JobResult> {

@@ -14,6 +14,12 @@ import nats
 
 
 async def main(server, bodies):
+    # 10 min: between two events may lie the bake of a template.
+    async with asyncio.timeout(600):
+        await bake_and_build(server, bodies)
+
+
+async def bake_and_build(server, bodies):
     connection = await nats.connect(server)
     events = await connection.subscribe(bodies["event_subject"])
     results = await connection.subscribe(bodies["result_subject"])
