@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use drivers::{Qemu, QemuConfig, initramfs, sparse};
 use vm::{BakeVm, BootSpec, Driver, ExecEvent, Identity, Machine, Slot, SnapshotFiles, Vm};
-use wire::{Command, ExecSpec, Lane, User};
+use wire::{Command, Ended, ExecSpec, Lane, Termination, User};
 
 /// 10 s between the request to switch off and the kill.
 const STOP_GRACE: Duration = Duration::from_secs(10);
@@ -142,7 +142,7 @@ async fn setup_step(vm: &(impl Vm + ?Sized), script: &str) -> Result<()> {
             ExecEvent::Output(Lane::Err, bytes) => {
                 bail!("setup: {}", String::from_utf8_lossy(&bytes))
             }
-            ExecEvent::Ended(_) => return Ok(()),
+            ExecEvent::Ended(ended) => return succeeded("setup", &ended),
         }
     }
 }
@@ -158,9 +158,23 @@ async fn first_byte(vm: &(impl Vm + ?Sized), start: Instant) -> Result<Duration>
             ExecEvent::Output(Lane::Err, bytes) => {
                 bail!("echo: {}", String::from_utf8_lossy(&bytes))
             }
-            ExecEvent::Ended(_) => return first.context("echo wrote nothing"),
+            ExecEvent::Ended(ended) => {
+                succeeded("echo", &ended)?;
+                return first.context("echo wrote nothing");
+            }
         }
     }
+}
+
+/// Whether a command exited with 0: what failed was over sooner, and measures nothing.
+fn succeeded(what: &str, ended: &Ended) -> Result<()> {
+    let success = Termination::Exited { code: 0 };
+    ensure!(
+        ended.termination == success,
+        "{what}: {:?}",
+        ended.termination
+    );
+    Ok(())
 }
 
 fn spec(command: Command) -> ExecSpec {

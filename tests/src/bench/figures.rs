@@ -5,10 +5,25 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use super::machine;
+
+/// What must not be exceeded: a figure that is larger, or that was not measured, is a failure.
+///
+/// | figure | why |
+/// | --- | --- |
+/// | `store.dedup_ratio` | a second lockfile adds about a third of a snapshot at most |
+/// | `store.fetch_vs_zstd` | verifying while fetching costs no more than two further passes |
+/// | `store.peak_memory_mib` | a fetch has few chunks in memory, however large the snapshot |
+/// | `bake.rebake_over_template` | a bake from a snapshot is no slower than one from power on |
+const BOUNDS: [(&str, f64); 4] = [
+    ("store.dedup_ratio", 0.35),
+    ("store.fetch_vs_zstd", 3.0),
+    ("store.peak_memory_mib", 256.0),
+    ("bake.rebake_over_template", 1.0),
+];
 
 /// What was measured, by name. The last part of a name is its unit and percentile.
 #[derive(Debug, Default)]
@@ -49,6 +64,20 @@ impl Figures {
         }
     }
 
+    /// Whether every figure that has a bound was measured and is within it.
+    pub(super) fn check(&self) -> Result<()> {
+        let mut problems = Vec::new();
+        for (name, bound) in BOUNDS {
+            match self.0.get(name) {
+                Some(value) if *value <= bound => {}
+                Some(value) => problems.push(format!("{name} is {value}, the bound {bound}")),
+                None => problems.push(format!("{name} was not measured")),
+            }
+        }
+        ensure!(problems.is_empty(), "{}", problems.join("; "));
+        Ok(())
+    }
+
     /// Writes `{"machine": …, "commit": …, "figures": …}`.
     pub(super) fn write(&self, path: &Path) -> Result<String> {
         let report = json!({
@@ -81,6 +110,23 @@ mod tests {
         assert_eq!(nearest_rank(&measured, 50), Some(Duration::from_millis(15)));
         assert_eq!(nearest_rank(&measured, 99), Some(Duration::from_millis(30)));
         assert_eq!(nearest_rank(&[], 50), None);
+    }
+
+    #[test]
+    fn a_figure_beyond_its_bound_and_one_that_is_missing_are_both_told() {
+        let mut figures = Figures::default();
+        for (name, bound) in BOUNDS {
+            figures.ratio(name, bound);
+        }
+        figures.check().unwrap();
+        figures.ratio("store.dedup_ratio", 0.36);
+        figures.0.remove("store.fetch_vs_zstd");
+        let problems = figures.check().unwrap_err().to_string();
+        assert!(problems.contains("dedup_ratio is 0.36"), "{problems}");
+        assert!(
+            problems.contains("fetch_vs_zstd was not measured"),
+            "{problems}"
+        );
     }
 
     #[test]

@@ -7,8 +7,7 @@
 //! | `fork.job_ms_*` | the job is stored | its result is made |
 //! | `fork.driver_ms_*` | the call of the driver | first byte of the same `echo`; no queue, no source, no worker |
 //! | `fork.cold_boot_ms_*` | the call of the driver | first byte of the same `echo`, from power on |
-//!
-//! | `store.dedup_ratio` | | bytes uploaded for `widget` with a second lockfile, over the stored size of all its chunks |
+//! | `store.dedup_ratio` | | bytes of `widget` with a second lockfile that neither the first nor the template has, over the stored size of all its chunks |
 //! | `store.fetch_ms_*` | the call of the store, its cache empty | the whole snapshot of `widget` on disk and verified |
 //! | `store.zstd_ms_*` | `zstd -d` of the same files packed as one | it has ended |
 //! | `store.fetch_vs_zstd` | | the quotient of the two medians, of 3 |
@@ -31,6 +30,7 @@ mod store;
 
 pub use fetch::run as fetch;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -57,11 +57,25 @@ const COLD_RUNS: usize = 10;
 /// Of each kind of bake, which takes seconds.
 const BAKE_RUNS: usize = 5;
 
-/// Measures, and writes the file.
+/// Measures, writes the file, and fails where a figure is not within its bound.
 pub async fn run(state: &State) -> Result<ExitCode> {
     let mut progress = Progress::start();
     let mut figures = Figures::default();
-    let options = StackOptions {
+    let options = options(state);
+    let stack = Stack::start(&options, state, &mut progress).await?;
+    let measuring = with_stack(&stack, &options.directory, &mut progress, &mut figures);
+    Box::pin(measuring).await?;
+    stack.stop().await?;
+    without_stack(state, &options.directory, &mut progress, &mut figures).await?;
+    let path = report_path()?;
+    println!("{}", figures.write(&path)?);
+    eprint!("\n{}\nwritten to {}\n", progress.table(), path.display());
+    figures.check()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn options(state: &State) -> StackOptions {
+    StackOptions {
         directory: state.path().join("bench"),
         lifetime: Lifetime::Owner,
         slots: 1,
@@ -75,29 +89,41 @@ pub async fn run(state: &State) -> Result<ExitCode> {
         .into(),
         registries: Reachable::Npm,
         ca_bundle: CA_BUNDLE.into(),
-    };
-    let stack = Stack::start(&options, state, &mut progress).await?;
+    }
+}
+
+/// What takes a worker and a bakery.
+async fn with_stack(
+    stack: &Stack,
+    directory: &Path,
+    progress: &mut Progress,
+    figures: &mut Figures,
+) -> Result<()> {
     let project = Project::of_file("README", "bench\n")?;
+    let baking = stack.services.bake("plain", &project);
     progress
-        .phase(
-            "template and environment are baked, or found",
-            stack.services.bake("plain", &project),
-        )
+        .phase("template and environment are baked, or found", baking)
         .await?;
     let queue = Queue::open(&stack.servers).await?;
     let jobs = progress
         .phase("jobs are measured", jobs::measure(&queue, "plain", RUNS))
         .await?;
-    add_jobs(&mut figures, &jobs);
-    let measuring = store::measure(&stack, &queue, &options.directory, &mut figures);
+    add_jobs(figures, &jobs);
+    let measuring = store::measure(stack, &queue, directory, figures);
     progress
         .phase("the store is measured", Box::pin(measuring))
-        .await?;
-    stack.stop().await?;
+        .await
+}
 
+/// What takes the driver alone.
+async fn without_stack(
+    state: &State,
+    directory: &Path,
+    progress: &mut Progress,
+    figures: &mut Figures,
+) -> Result<()> {
     let parts = guest::parts(state, &Programs::find()?)?;
-    let machine = guest::machine()?;
-    let bench = driver::Bench::new(&parts, &options.directory, machine_of(machine))?;
+    let bench = driver::Bench::new(&parts, directory, machine_of(guest::machine()?))?;
     let forks = progress
         .phase("forks are measured", bench.forks(RUNS))
         .await?;
@@ -113,16 +139,15 @@ pub async fn run(state: &State) -> Result<ExitCode> {
     figures.median("bake.rebake", &derived);
     figures.median("bake.from_cold", &booted);
     figures.quotient("bake.rebake_over_template", &derived, &booted);
+    Ok(())
+}
 
-    let programs = std::env::current_exe().context("find the path of this program")?;
-    let target = programs
-        .ancestors()
-        .nth(2)
-        .context("a program lies in target/<profile>")?;
-    let path = target.join("bench.json");
-    println!("{}", figures.write(&path)?);
-    eprint!("\n{}\nwritten to {}\n", progress.table(), path.display());
-    Ok(ExitCode::SUCCESS)
+/// `target/bench.json`.
+fn report_path() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("find the path of this program")?;
+    let target = program.ancestors().nth(2);
+    let target = target.context("a program lies in target/<profile>")?;
+    Ok(target.join("bench.json"))
 }
 
 fn add_jobs(figures: &mut Figures, jobs: &[Measured]) {

@@ -8,20 +8,20 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::registry::Registry;
+use super::{Servers, StackOptions};
+
+/// The template in which sources are fetched from git; `deploy/demo` has it.
+const FETCH_TEMPLATE: &str = "fetch";
 
 /// The bakery's file.
 #[derive(Debug, Serialize)]
 pub(super) struct BakeryConfig {
     pub(super) state: PathBuf,
     pub(super) agent: PathBuf,
-    pub(super) ca_bundle: PathBuf,
     /// None may be in a snapshot.
     pub(super) canaries: Vec<String>,
-    pub(super) nats: Nats,
-    pub(super) objects: Objects,
-    pub(super) qemu: Qemu,
-    pub(super) git: Git,
-    pub(super) registries: BTreeMap<String, Registry>,
+    #[serde(flatten)]
+    pub(super) shared: Shared,
 }
 
 /// The worker's file.
@@ -33,32 +33,65 @@ pub(super) struct WorkerConfig {
     pub(super) trust: Vec<String>,
     /// Emulation is no boundary. This is a machine of our own that builds our own project.
     pub(super) untrusted_under_tcg: bool,
-    pub(super) ca_bundle: PathBuf,
-    pub(super) nats: Nats,
-    pub(super) objects: Objects,
-    pub(super) qemu: Qemu,
-    pub(super) git: Git,
-    pub(super) registries: BTreeMap<String, Registry>,
+    #[serde(flatten)]
+    pub(super) shared: Shared,
+}
+
+/// What both are told.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Shared {
+    ca_bundle: PathBuf,
+    nats: Nats,
+    objects: Objects,
+    qemu: Qemu,
+    git: Git,
+    registries: BTreeMap<String, Registry>,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Nats {
-    pub(super) url: String,
+struct Nats {
+    url: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Objects {
-    pub(super) endpoint: String,
+struct Objects {
+    endpoint: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Qemu {
-    pub(super) accelerator: String,
+struct Qemu {
+    accelerator: String,
 }
 
 #[derive(Debug, Clone, Serialize)]
-pub(super) struct Git {
-    pub(super) template: String,
+struct Git {
+    template: String,
+}
+
+impl Shared {
+    /// What the services of a stack have in common.
+    pub(super) fn of(
+        options: &StackOptions,
+        servers: &Servers,
+        registries: &BTreeMap<String, Registry>,
+    ) -> Self {
+        Self {
+            ca_bundle: options.ca_bundle.clone(),
+            nats: Nats {
+                url: servers.nats.url().to_owned(),
+            },
+            objects: Objects {
+                endpoint: servers.s3.endpoint().to_owned(),
+            },
+            qemu: Qemu {
+                accelerator: "tcg".to_owned(),
+            },
+            git: Git {
+                template: FETCH_TEMPLATE.to_owned(),
+            },
+            registries: registries.clone(),
+        }
+    }
 }
 
 /// Writes a file for a service to read.
@@ -81,20 +114,22 @@ mod tests {
             slots: 2,
             trust: vec!["untrusted".to_owned()],
             untrusted_under_tcg: true,
-            nats: Nats {
-                url: "nats://127.0.0.1:4222".to_owned(),
+            shared: Shared {
+                ca_bundle: "/bundle.pem".into(),
+                nats: Nats {
+                    url: "nats://127.0.0.1:4222".to_owned(),
+                },
+                objects: Objects {
+                    endpoint: "http://127.0.0.1:8333".to_owned(),
+                },
+                qemu: Qemu {
+                    accelerator: "tcg".to_owned(),
+                },
+                git: Git {
+                    template: "fetch".to_owned(),
+                },
+                registries: BTreeMap::new(),
             },
-            objects: Objects {
-                endpoint: "http://127.0.0.1:8333".to_owned(),
-            },
-            qemu: Qemu {
-                accelerator: "tcg".to_owned(),
-            },
-            ca_bundle: "/bundle.pem".into(),
-            git: Git {
-                template: "fetch".to_owned(),
-            },
-            registries: BTreeMap::new(),
         };
         write(&path, &config).unwrap();
         let read: toml::Table = fs::read_to_string(&path).unwrap().parse().unwrap();

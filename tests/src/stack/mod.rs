@@ -28,6 +28,7 @@ use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream;
 use nix::sys::signal::Signal;
 
+use config::{BakeryConfig, Shared, WorkerConfig};
 pub use record::Record;
 pub use registry::{Reachable, Registry};
 pub use servers::Servers;
@@ -47,9 +48,6 @@ pub const TENANT: &str = "default";
 
 /// 45 s for a service to end its work: a worker gives its jobs 30 s.
 const GRACE: Duration = Duration::from_secs(45);
-
-/// The template in which sources are fetched from git; `deploy/demo` has it.
-const FETCH_TEMPLATE: &str = "fetch";
 
 /// A value that must be in no snapshot: a bake that has it in memory or on disk publishes nothing.
 pub const CANARY: &str = "canary-5b1f0c1e-7d0b-4f5e-8a35-d1c9a1f4b0de";
@@ -204,58 +202,32 @@ impl Services {
         registries: &BTreeMap<String, Registry>,
     ) -> Result<Self> {
         let directory = &options.directory;
-        let nats = config::Nats {
-            url: servers.nats.url().to_owned(),
+        let shared = Shared::of(options, servers, registries);
+        let services = Self {
+            bakery: service(
+                "bakery",
+                &programs.bakery,
+                vec!["serve".to_owned()],
+                directory,
+                servers,
+            ),
+            worker: service("worker", &programs.worker, Vec::new(), directory, servers),
         };
-        let objects = config::Objects {
-            endpoint: servers.s3.endpoint().to_owned(),
-        };
-        let qemu = config::Qemu {
-            accelerator: "tcg".to_owned(),
-        };
-        let git = config::Git {
-            template: FETCH_TEMPLATE.to_owned(),
-        };
-        let bakery = config::BakeryConfig {
+        let bakery = BakeryConfig {
             state: directory.join("bakery"),
             agent: programs.agent.clone(),
-            ca_bundle: options.ca_bundle.clone(),
             canaries: vec![CANARY.to_owned()],
-            nats: nats.clone(),
-            objects: objects.clone(),
-            qemu: qemu.clone(),
-            git: git.clone(),
-            registries: registries.clone(),
+            shared: shared.clone(),
         };
-        let worker = config::WorkerConfig {
+        config::write(&services.bakery.config, &bakery)?;
+        let worker = WorkerConfig {
             name: "w1".to_owned(),
             state: directory.join("worker"),
             slots: options.slots,
             trust: vec!["trusted".to_owned(), "untrusted".to_owned()],
             untrusted_under_tcg: true,
-            ca_bundle: options.ca_bundle.clone(),
-            nats,
-            objects,
-            qemu,
-            git,
-            registries: registries.clone(),
+            shared,
         };
-        let service = |name, program: &Path, arguments: &[&str]| Service {
-            name,
-            program: program.to_owned(),
-            arguments: arguments
-                .iter()
-                .map(|&argument| argument.to_owned())
-                .collect(),
-            config: directory.join(format!("{name}.toml")),
-            directory: directory.clone(),
-            environment: environment(servers),
-        };
-        let services = Self {
-            bakery: service("bakery", &programs.bakery, &["serve"]),
-            worker: service("worker", &programs.worker, &[]),
-        };
-        config::write(&services.bakery.config, &bakery)?;
         config::write(&services.worker.config, &worker)?;
         Ok(services)
     }
@@ -289,6 +261,24 @@ impl Services {
     /// Starts both, and waits until they serve.
     pub async fn start(&self, lifetime: Lifetime) -> Result<(Process, Process)> {
         tokio::try_join!(self.bakery.start(lifetime), self.worker.start(lifetime))
+    }
+}
+
+/// A service whose files lie in `directory`.
+fn service(
+    name: &'static str,
+    program: &Path,
+    arguments: Vec<String>,
+    directory: &Path,
+    servers: &Servers,
+) -> Service {
+    Service {
+        name,
+        program: program.to_owned(),
+        arguments,
+        config: directory.join(format!("{name}.toml")),
+        directory: directory.to_owned(),
+        environment: environment(servers),
     }
 }
 
