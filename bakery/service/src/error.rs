@@ -172,64 +172,31 @@ impl BakeError {
 
     /// What the setup wrote, where a step of it ran when it failed.
     pub fn transcript(&self) -> Option<&Transcript> {
-        // Every other error has none, whichever it is.
-        if let Self::Setup(error) = self {
-            error.transcript()
-        } else {
-            None
-        }
+        self.setup().and_then(SetupError::transcript)
     }
 
     /// The setup step that failed, or in which the guest died.
     pub fn step(&self) -> Option<&Token> {
-        match self {
-            Self::Setup(error) => error.step(),
-            Self::Remembered(failure) => failure.step.as_ref(),
-            Self::Source(_)
-            | Self::Request(_)
-            | Self::UnknownEnvironment { .. }
-            | Self::UnknownTemplate { .. }
-            | Self::Key { .. }
-            | Self::Gate { .. }
-            | Self::VmmDied { .. }
-            | Self::Vm(_)
-            | Self::Store(_)
-            | Self::Definitions(_)
-            | Self::History(_)
-            | Self::Lease(_)
-            | Self::Ending
-            | Self::Objects(_)
-            | Self::Program(_)
-            | Self::Kernel { .. }
-            | Self::Root { .. }
-            | Self::Disk { .. } => None,
+        if let Self::Remembered(failure) = self {
+            return failure.step.as_ref();
         }
+        self.setup().and_then(SetupError::step)
     }
 
     /// Whether it may only have looked like the guest's own end, and the VMM was what ended.
     pub(crate) fn is_session_end(&self) -> bool {
-        match self {
-            Self::Setup(error) => error.is_session_end(),
-            Self::Source(SourceError::Agent(error)) => error.is_session_end(),
-            Self::Source(_)
-            | Self::Request(_)
-            | Self::UnknownEnvironment { .. }
-            | Self::UnknownTemplate { .. }
-            | Self::Key { .. }
-            | Self::Gate { .. }
-            | Self::VmmDied { .. }
-            | Self::Vm(_)
-            | Self::Store(_)
-            | Self::Definitions(_)
-            | Self::History(_)
-            | Self::Remembered(_)
-            | Self::Lease(_)
-            | Self::Ending
-            | Self::Objects(_)
-            | Self::Program(_)
-            | Self::Kernel { .. }
-            | Self::Root { .. }
-            | Self::Disk { .. } => false,
+        if let Self::Source(SourceError::Agent(error)) = self {
+            return error.is_session_end();
+        }
+        self.setup().is_some_and(SetupError::is_session_end)
+    }
+
+    /// What was wrong with a setup; none where that was not what failed.
+    fn setup(&self) -> Option<&SetupError> {
+        if let Self::Setup(error) = self {
+            Some(error)
+        } else {
+            None
         }
     }
 
