@@ -16,6 +16,16 @@ use crate::submit::{Client, Submitted};
 /// What the widget's build makes.
 const ARTIFACT: &str = "dist/widget.tar.gz";
 
+/// What the widget is built in.
+const DEFINITIONS: [&str; 2] = ["template-node.json", "environment-widget.json"];
+
+/// The same for a stack that stays, and what git sources are fetched in: each template costs a minute's bake.
+const LASTING_DEFINITIONS: [&str; 3] = [
+    "template-node.json",
+    "environment-widget.json",
+    "template-fetch.json",
+];
+
 /// How it is built.
 const ARGUMENTS: [&str; 4] = [
     "--step",
@@ -24,23 +34,23 @@ const ARGUMENTS: [&str; 4] = [
     "dist: dist/widget.tar.gz",
 ];
 
-/// The stack that `make demo` owns and `make up` leaves running. Both find the bakes of the other.
-pub fn stack(state: &State, lifetime: Lifetime) -> StackOptions {
-    let definition = |name: &str| repository().join("deploy/demo").join(name);
+/// The stack that `make demo` owns and `make up` leaves running, with these definitions of `deploy/demo`. Both find the bakes of the
+/// other.
+fn stack(state: &State, lifetime: Lifetime, definitions: &[&str]) -> StackOptions {
+    let definition = |name: &&str| repository().join("deploy/demo").join(name);
     StackOptions {
         directory: state.path().join("stack"),
         lifetime,
         slots: 1,
-        definitions: [
-            "template-fetch.json",
-            "template-node.json",
-            "environment-widget.json",
-        ]
-        .map(definition)
-        .into(),
+        definitions: definitions.iter().map(definition).collect(),
         registries: Reachable::Npm,
         ca_bundle: CA_BUNDLE.into(),
     }
+}
+
+/// The stack that stays.
+pub fn lasting_stack(state: &State) -> StackOptions {
+    stack(state, Lifetime::Detached, &LASTING_DEFINITIONS)
 }
 
 /// Builds the widget twice in a stack of its own. Succeeds when both artifacts have one digest.
@@ -50,7 +60,7 @@ pub async fn run(state: &State) -> Result<ExitCode> {
     eprintln!(
         "VMs are emulated (TCG): that is no boundary against a hostile build, and untrusted jobs run all the same."
     );
-    let options = stack(state, Lifetime::Owner);
+    let options = stack(state, Lifetime::Owner, &DEFINITIONS);
     let stack = Stack::start(&options, state, &mut progress).await?;
     let outcome = build_twice(&stack, &mut progress).await;
     let stopped = progress.phase("everything is stopped", stack.stop()).await;

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use e2e::launch::Lifetime;
 use e2e::state::State;
 use e2e::{bench, demo, interrupt, up, with};
 use nix::unistd::Uid;
@@ -86,8 +85,8 @@ async fn run(command: &Command) -> Result<ExitCode> {
     }
     match command {
         Command::Demo => demo::run(&state).await,
-        Command::Up => up::up(demo::stack(&state, Lifetime::Detached), &state).await,
-        Command::Down => up::down(&demo::stack(&state, Lifetime::Detached)).await,
+        Command::Up => up::up(demo::lasting_stack(&state), &state).await,
+        Command::Down => up::down(&demo::lasting_stack(&state)).await,
         Command::Bench => bench::run(&state).await,
         Command::Fetch { key, cache } => bench::fetch(key, cache).await,
         Command::With { command } => with::run(&state, command).await,
