@@ -17,6 +17,7 @@
 //! | [`project`] | a project to build, as a git repository |
 //! | [`submit`] | a build as a person asks for it |
 //! | [`queue`], [`archive`] | a publisher without a client |
+//! | [`root`] | the smallest template |
 //! | [`snapshots`], [`news`] | what bakes leave in the servers, and what is said of them |
 //! | [`guest`] | what a test boots without a bakery |
 //! | [`gate`] | a server that is away, and comes |
@@ -43,6 +44,7 @@ pub mod progress;
 pub mod project;
 pub mod python;
 pub mod queue;
+pub mod root;
 pub mod running;
 pub mod s3;
 pub mod snapshots;

@@ -32,6 +32,7 @@ pub struct Queue {
     s3: aws_sdk_s3::Client,
     /// Whose jobs it publishes.
     pub tenant: Token,
+    trust: Trust,
 }
 
 /// One piece of a live log.
@@ -50,7 +51,7 @@ pub struct LiveLog {
 }
 
 impl Queue {
-    /// A publisher for the tenant of a stack.
+    /// A publisher for the tenant of a stack, of jobs whose author is not trusted.
     pub async fn open(servers: &Servers) -> Result<Self> {
         let url = servers.nats.url();
         let client = async_nats::connect(url).await;
@@ -60,7 +61,17 @@ impl Queue {
             client,
             s3: servers.s3.client(),
             tenant: Token::parse(TENANT).expect("a plain word is a token"),
+            trust: Trust::Untrusted,
         })
+    }
+
+    /// The same for jobs whose author is trusted so far.
+    #[must_use]
+    pub fn of_author(&self, trust: Trust) -> Self {
+        Self {
+            trust,
+            ..self.clone()
+        }
     }
 
     /// The connection.
@@ -90,11 +101,21 @@ impl Queue {
         Ok(source(&format!("s3://{SOURCES}/{key}"), &digest))
     }
 
+    /// Stores an archive that is no source of a tenant's, and gives its place and digest as a definition has them.
+    pub async fn store_archive(&self, packed: Vec<u8>) -> Result<Value> {
+        let digest = Sha256Digest::of(&packed);
+        let key = format!("archives/{digest}.tar.zst");
+        let object = self.s3.put_object().bucket(SOURCES).key(&key);
+        let storing = object.body(ByteStream::from(packed)).send();
+        Box::pin(storing).await.context("store an archive")?;
+        Ok(source(&format!("s3://{SOURCES}/{key}"), &digest))
+    }
+
     /// Where this tenant's jobs go.
     pub fn subject(&self) -> JobSubject {
         JobSubject {
             pool: Token::parse("default").expect("a plain word is a token"),
-            trust: Trust::Untrusted,
+            trust: self.trust,
             priority: Priority::default(),
             tenant: self.tenant.clone(),
         }

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::kv::{self, Operation};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::primitives::ByteStream;
@@ -13,9 +14,13 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use crate::queue::Queue;
+use crate::wait;
 
 /// The bucket for chunks and manifests.
 const BUCKET: &str = "build-snapshots";
+
+/// 1 min for a look at what was published last.
+const LOOK_DEADLINE: Duration = Duration::from_mins(1);
 
 /// What a pointer's name starts with.
 const POINTER: &str = "key.";
@@ -30,8 +35,20 @@ pub struct Snapshots {
 /// Looks at each snapshot as soon as it is published.
 #[derive(Debug)]
 pub struct Inspection {
+    snapshots: Snapshots,
     looking: JoinHandle<()>,
-    problems: Arc<Mutex<Vec<String>>>,
+    findings: Arc<Mutex<Findings>>,
+    /// What was published before.
+    before: BTreeSet<String>,
+}
+
+/// What an inspection has seen so far.
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    /// The keys that were looked at.
+    pub looked_at: BTreeSet<String>,
+    /// What was wrong with them.
+    pub problems: Vec<String>,
 }
 
 impl Snapshots {
@@ -98,23 +115,36 @@ impl Snapshots {
     pub async fn inspect(&self) -> Result<Inspection> {
         let watch = self.pointers.watch(format!("{POINTER}>")).await;
         let mut watch = watch.context("watch the pointers")?;
-        let problems = Arc::new(Mutex::new(Vec::new()));
-        let (snapshots, found) = (self.clone(), Arc::clone(&problems));
+        let before = self.keys().await?;
+        let findings = Arc::new(Mutex::new(Findings::default()));
+        let (snapshots, found) = (self.clone(), Arc::clone(&findings));
         let looking = tokio::spawn(async move {
             while let Some(entry) = watch.next().await {
-                let problem = match entry {
-                    Ok(entry) if entry.operation == Operation::Put => {
-                        snapshots
-                            .problem(entry.key.trim_start_matches(POINTER))
-                            .await
-                    }
-                    Ok(_gone) => None,
-                    Err(error) => Some(format!("watch the pointers: {error}")),
-                };
-                found.lock().expect("nobody panics with it").extend(problem);
+                snapshots.look(entry, &found).await;
             }
         });
-        Ok(Inspection { looking, problems })
+        Ok(Inspection {
+            snapshots: self.clone(),
+            looking,
+            findings,
+            before,
+        })
+    }
+
+    /// Looks at what a pointer leads to that was just put.
+    async fn look(&self, entry: Result<kv::Entry, kv::WatcherError>, found: &Mutex<Findings>) {
+        let (key, problem) = match entry {
+            Ok(entry) if entry.operation == Operation::Put => {
+                let key = entry.key.trim_start_matches(POINTER).to_owned();
+                let problem = self.problem(&key).await;
+                (Some(key), problem)
+            }
+            Ok(_gone) => (None, None),
+            Err(error) => (None, Some(format!("watch the pointers: {error}"))),
+        };
+        let mut found = found.lock().expect("nobody panics with it");
+        found.looked_at.extend(key);
+        found.problems.extend(problem);
     }
 
     async fn problem(&self, key: &str) -> Option<String> {
@@ -160,9 +190,17 @@ impl Snapshots {
 }
 
 impl Inspection {
-    /// What was wrong so far.
-    pub fn problems(&self) -> Vec<String> {
-        self.problems.lock().expect("nobody panics with it").clone()
+    /// What was found once everything was looked at that is published by now. Fails where nobody looks any more.
+    pub async fn findings(&self) -> Result<Findings> {
+        let published = self.snapshots.keys().await?;
+        wait::until("a look at every snapshot", LOOK_DEADLINE, async || {
+            ensure!(!self.looking.is_finished(), "the watch has ended");
+            let findings = self.findings.lock().expect("nobody panics with it");
+            let mut new = published.difference(&self.before);
+            let all = new.all(|key| findings.looked_at.contains(key));
+            Ok(all.then(|| findings.clone()))
+        })
+        .await
     }
 }
 

@@ -4,8 +4,9 @@ use anyhow::{Result, ensure};
 use e2e::news::BakeNews;
 use e2e::queue;
 use schemas::bake::BakeEventKind;
-use schemas::{JobResult, Reason};
+use schemas::{JobResult, Reason, Trust};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::stack::{Cases, LOCKED, key_of};
 
@@ -78,12 +79,93 @@ pub(crate) async fn a_definition_that_changes_is_baked_for_the_last_source_witho
     Ok(())
 }
 
+pub(crate) async fn a_template_that_changes_is_baked_again_and_then_its_environments_last_source(
+    cases: &mut Cases,
+) -> Result<()> {
+    let (lock, source) = cases.locked_source(&[]).await?;
+    let template = cases.tiny_template("changing", &lock).await?;
+    cases.define(&template).await?;
+    let environment = inline_on("changing", "on-changing", "cat lock > made");
+    cases.define(&environment).await?;
+    let mut job = queue::job(&source, "on-changing", "cat made");
+    let first = cases.ends_with(&job, Reason::Completed).await?;
+    let mut news = BakeNews::of(&cases.queue, "on-changing").await?;
+    let changed = cases
+        .tiny_template("changing", &format!("{lock} changed"))
+        .await?;
+    cases.define(&changed).await?;
+    let published = news.until(BakeEventKind::Published).await?;
+    job["id"] = json!(Uuid::now_v7().to_string());
+    job["on_missing"] = json!("fail");
+    let second = cases.ends_with(&job, Reason::Completed).await?;
+    let key = key_of(&second)?;
+    ensure!(key_of(&first)? != key, "the key is the same");
+    ensure!(published.key.is_some_and(|baked| baked.to_string() == key));
+    ensure!(cases.log(&second).await? == lock);
+    let (old, new) = (key_of(&first)?, &key);
+    let template_of = async |key: &str| -> Result<Value> {
+        Ok(cases.snapshots.manifest(key).await?["parts"]["template_key"].clone())
+    };
+    ensure!(template_of(&old).await? != template_of(new).await?);
+    Ok(())
+}
+
+pub(crate) async fn trusted_and_untrusted_jobs_of_one_lockfile_have_a_snapshot_each(
+    cases: &mut Cases,
+) -> Result<()> {
+    let mut news = BakeNews::of(&cases.queue, LOCKED).await?;
+    let (lock, source) = cases.locked_source(&[]).await?;
+    let untrusted = shows_to(cases, Trust::Untrusted, &source, &lock, "bake").await?;
+    let trusted = shows_to(cases, Trust::Trusted, &source, &lock, "bake").await?;
+    ensure!(untrusted != trusted, "one key for both");
+    // Each is there for its own jobs, and is what they fork.
+    for (trust, key) in [(Trust::Untrusted, untrusted), (Trust::Trusted, trusted)] {
+        let forked = shows_to(cases, trust, &source, &lock, "fail").await?;
+        ensure!(forked == key, "{trust} jobs fork {forked}");
+    }
+    let heard = news.so_far(&cases.queue).await?.iter();
+    let published = heard.filter(|event| event.kind.known() == Some(&BakeEventKind::Published));
+    let published: Vec<_> = published.map(|event| event.trust).collect();
+    ensure!(
+        published == [Trust::Untrusted, Trust::Trusted],
+        "{published:?}"
+    );
+    Ok(())
+}
+
+/// Runs a job of an author who is trusted so far, which must find what the lockfile made; gives the key that it ran in.
+async fn shows_to(
+    cases: &Cases,
+    trust: Trust,
+    source: &Value,
+    lock: &str,
+    on_missing: &str,
+) -> Result<String> {
+    let author = cases.queue.of_author(trust);
+    let mut job = queue::job(source, LOCKED, "cat made");
+    job["on_missing"] = json!(on_missing);
+    let result = author.run(&job).await?;
+    let (reason, message) = (&result.reason, &result.message);
+    ensure!(
+        reason.known() == Some(&Reason::Completed),
+        "{trust}: {reason}: {message}"
+    );
+    ensure!(cases.log(&result).await? == lock);
+    cases.is_settled().await?;
+    key_of(&result)
+}
+
 /// An environment on the small Debian, as a job has it inline.
 pub(crate) fn inline(name: &str, setup: &str) -> Value {
+    inline_on("debian", name, setup)
+}
+
+/// The same on another template.
+pub(crate) fn inline_on(template: &str, name: &str, setup: &str) -> Value {
     json!({
         "schema": "sourdough/environment/v1",
         "name": name,
-        "template": "debian",
+        "template": template,
         "inputs": ["lock"],
         "setup": [{"name": "deps", "sh": setup, "timeout_s": 120}],
     })

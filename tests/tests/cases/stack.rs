@@ -9,6 +9,7 @@ use e2e::launch::Lifetime;
 use e2e::progress::Progress;
 use e2e::project::Project;
 use e2e::queue::{self, Queue};
+use e2e::root;
 use e2e::snapshots::{Inspection, Snapshots};
 use e2e::stack::{Reachable, Stack, StackOptions};
 use e2e::state::{State, repository};
@@ -247,6 +248,30 @@ impl Cases {
         all.extend(files);
         let source = self.queue.store_source(&all).await?;
         Ok((lock, source))
+    }
+
+    /// The key of a snapshot that was just baked.
+    pub(crate) async fn fresh_key(&self) -> Result<String> {
+        let (_lock, source) = self.locked_source(&[]).await?;
+        self.key_for(&source).await
+    }
+
+    /// The key of the snapshot for a source with a lockfile, baked now if it was not.
+    pub(crate) async fn key_for(&self, source: &Value) -> Result<String> {
+        let job = queue::job(source, LOCKED, "true");
+        key_of(&self.ends_with(&job, Reason::Completed).await?)
+    }
+
+    /// The definition of a template that is baked in seconds, and anew for each `salt`.
+    pub(crate) async fn tiny_template(&self, name: &str, salt: &str) -> Result<Value> {
+        Ok(json!({
+            "schema": "sourdough/template/v1",
+            "name": name,
+            "base": self.queue.store_archive(root::tiny()?).await?,
+            "resources": {"vcpu": 1, "memory_mib": 128, "disk_mib": 256},
+            "ca": "none",
+            "salt": salt,
+        }))
     }
 
     /// A script that must succeed; gives what it wrote.
