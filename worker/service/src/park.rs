@@ -111,6 +111,7 @@ impl Parked<'_> {
             return self.failed(failure.into());
         }
         let answered = before.map_or(0, |(_, revision)| revision);
+        let withdrawn = self.withdrawn().await;
         let request_id = self.missing.request_id(self.source);
         let (sender, mut heard) = mpsc::channel(EVENTS_AHEAD);
         // Never ends by itself, and with this future.
@@ -136,7 +137,7 @@ impl Parked<'_> {
                             return waited;
                         }
                     }
-                    _ = request.tick() => self.request(&request_id).await,
+                    _ = request.tick() => self.request(&request_id, withdrawn).await,
                     () = &mut following => {}
                 }
             }
@@ -148,13 +149,25 @@ impl Parked<'_> {
         let Wanted::Key(key) = &self.missing.wanted else {
             return None;
         };
-        let name = names::bake_failure(key);
-        let entry = with(Policy::FOREVER, "read the last failure of a bake", || {
-            let entry = self.services.snapshots.entry(name.clone());
+        let entry = self.entry(&names::bake_failure(key)).await?;
+        read_failure(&entry).map(|failure| (failure, entry.revision))
+    }
+
+    /// The mark that the key's pointer left when it was taken away; 0 where it never had one.
+    async fn withdrawn(&self) -> u64 {
+        let Wanted::Key(key) = &self.missing.wanted else {
+            return 0;
+        };
+        let entry = self.entry(&names::snapshot_pointer(key)).await;
+        entry.map_or(0, |entry| entry.revision)
+    }
+
+    async fn entry(&self, name: &str) -> Option<Entry> {
+        let entry = with(Policy::FOREVER, "read what is known of a bake", || {
+            let entry = self.services.snapshots.entry(name.to_owned());
             async { entry.await.map_err(Failure::Transient) }
         });
-        let entry = entry.await.ok().flatten()?;
-        read_failure(&entry).map(|failure| (failure, entry.revision))
+        entry.await.ok().flatten()
     }
 
     /// The pointer and the failure, as they are now and as they change.
@@ -188,7 +201,7 @@ impl Parked<'_> {
     }
 
     /// Publishes the request. One that does not get away is sent again with the next.
-    async fn request(&self, request_id: &Token) {
+    async fn request(&self, request_id: &Token, withdrawn: u64) {
         let Missing {
             class,
             trust,
@@ -213,7 +226,7 @@ impl Parked<'_> {
             key: wanted.key(),
             again: false,
         };
-        let id = wanted.message_id(&subject, &request);
+        let id = wanted.message_id(&subject, &request, withdrawn);
         let body = serde_json::to_vec(&request).expect("a request of plain fields is JSON");
         let message = PublishMessage::build().payload(body.into()).message_id(&id);
         let jetstream = &self.services.jetstream;

@@ -13,7 +13,8 @@ use schemas::bake::RecentBakes;
 use schemas::names::{Definition, bucket};
 use schemas::worker::WorkerState;
 use schemas::{Sha256Digest, Template};
-use store::{CacheConfig, Store};
+use store::{CacheConfig, Store, StoreError};
+use tracing::warn;
 
 use super::{CurrentTemplate, Held, Inventory, Recent};
 use crate::config::Config;
@@ -102,6 +103,10 @@ impl Storehouse {
             match manifest {
                 Ok(manifest) => Ok(Some((key, Held { digest, manifest }))),
                 Err(_) if self.store.find(&key).await? != Some(digest) => Ok(None),
+                Err(StoreError::NoManifest { .. }) => {
+                    warn!(%key, manifest = %digest, "a published snapshot has no manifest: nothing can be said of it");
+                    Ok(None)
+                }
                 Err(error) => Err(anyhow::Error::from(error)),
             }
         });

@@ -7,6 +7,8 @@
 //!                                                                     its newest source ─▶ bake.request ◀╯
 //! ```
 //!
+//! A template is looked at beside all else, since that may take as long as a bake: a change of an environment does not wait for it.
+//!
 //! What always holds: it decides from what is there now, so that a change made while no bakery ran is seen by the next one; a request for
 //! what is there already bakes nothing.
 
@@ -24,12 +26,14 @@ use schemas::bake::{BakeRequest, BakeRequestSchema, RecentBake};
 use schemas::names::{BakeSubject, Definition};
 use schemas::{Sha256Digest, Token, Trust, canonical};
 use serde_json::json;
-use tokio::time::{Instant, interval_at};
+use tokio::task::{JoinError, JoinSet};
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use uuid::Uuid;
 
 use super::Server;
+use super::queue::LAST_WORDS;
 use crate::error::BakeError;
 use crate::history::{Asked, Shelf};
 use crate::news::{News, Reporter};
@@ -46,12 +50,25 @@ const SETTLED_AFTER: Duration = Duration::from_millis(200);
 /// Keeps one bakery's class.
 pub(super) struct Keeper {
     server: Arc<Server>,
-    /// What changed and is not dealt with.
-    changed: BTreeSet<Definition>,
-    /// What changed, could not be dealt with, and is due at the next look.
-    postponed: BTreeSet<Definition>,
+    /// The templates that changed or are due, and are not looked at yet.
+    due: BTreeSet<Token>,
+    /// The environments that changed, by tenant and name, and are not requested yet.
+    changed: BTreeSet<(Token, Token)>,
+    /// Those that could not be requested, and are tried again at the next look.
+    postponed: BTreeSet<(Token, Token)>,
     /// The templates that are defined.
     templates: BTreeMap<Token, Kept>,
+    /// The one template that is being looked at, which may take as long as a bake.
+    looking: JoinSet<(Token, Result<Found, BakeError>)>,
+}
+
+/// What a look at a template found.
+#[derive(Debug, Default)]
+struct Found {
+    /// The key of its snapshot; none where it is no longer defined.
+    key: Option<Sha256Digest>,
+    /// The environments that are to be looked at because that is another than before.
+    environments: Vec<(Token, Token)>,
 }
 
 /// What is known of a template.
@@ -73,15 +90,41 @@ impl Server {
             None => Ok(false),
         }
     }
+
+    /// Sees to the template's snapshot, whose key was `known` at the last look.
+    async fn look_at(&self, name: &Token, known: Option<Sha256Digest>) -> Result<Found, BakeError> {
+        let Some(definition) = self.definitions.template(name).await? else {
+            return Ok(Found::default());
+        };
+        let before = match known {
+            Some(key) => Some(key),
+            None => self.bakery.template_key(name).await?,
+        };
+        let asked = Asked {
+            request_id: "definition".parse().expect("a plain word is a token"),
+            at: Timestamp::now(),
+            again: false,
+        };
+        let manifest = self.bakery.template(&definition, &asked, &Logged).await?;
+        let key = Some(manifest.key);
+        let environments = if before == key {
+            Vec::new()
+        } else {
+            self.definitions.environments_of(name).await?
+        };
+        Ok(Found { key, environments })
+    }
 }
 
 impl Keeper {
     pub(super) fn new(server: Arc<Server>) -> Self {
         Self {
             server,
+            due: BTreeSet::new(),
             changed: BTreeSet::new(),
             postponed: BTreeSet::new(),
             templates: BTreeMap::new(),
+            looking: JoinSet::new(),
         }
     }
 
@@ -89,6 +132,10 @@ impl Keeper {
     pub(super) async fn keep(mut self, shutdown: CancellationToken) {
         let keeping = Box::pin(self.keep_on());
         shutdown.run_until_cancelled(keeping).await;
+        // A bake that ends gives its lease back.
+        if timeout(LAST_WORDS, self.looking.join_next()).await.is_err() {
+            warn!("a template's bake was dropped where it stood");
+        }
     }
 
     async fn keep_on(&mut self) {
@@ -97,6 +144,7 @@ impl Keeper {
         loop {
             let mut changes = watch::begin(&definitions, ">").await;
             loop {
+                self.look_at_next();
                 tokio::select! {
                     change = changes.next() => match change {
                         Some(Ok(entry)) => self.note(&entry),
@@ -104,8 +152,9 @@ impl Keeper {
                         Some(Err(error)) => warn!(%error, "definitions are watched again"),
                         None => break,
                     },
+                    Some(looked) = self.looking.join_next() => self.note_outcome(looked),
                     () = tokio::time::sleep(SETTLED_AFTER), if !self.changed.is_empty() => {
-                        self.deal_with_changes().await;
+                        self.request_changed().await;
                     }
                     _ = look.tick() => self.note_what_is_due().await,
                 }
@@ -113,13 +162,32 @@ impl Keeper {
         }
     }
 
+    /// Begins with the next template that is due, unless one is being looked at.
+    fn look_at_next(&mut self) {
+        if !self.looking.is_empty() {
+            return;
+        }
+        let Some(name) = self.due.pop_first() else {
+            return;
+        };
+        let known = self.templates.entry(name.clone()).or_default().key;
+        let server = self.server.clone();
+        self.looking.spawn(async move {
+            let found = server.look_at(&name, known).await;
+            (name, found)
+        });
+    }
+
     fn note(&mut self, entry: &Entry) {
         if entry.operation != Operation::Put {
             return;
         }
         match entry.key.parse() {
-            Ok(definition) => {
-                self.changed.insert(definition);
+            Ok(Definition::Template(name)) => {
+                self.due.insert(name);
+            }
+            Ok(Definition::Environment(tenant, name)) => {
+                self.changed.insert((tenant, name));
             }
             Err(error) => warn!(key = entry.key, %error, "not a definition"),
         }
@@ -135,7 +203,7 @@ impl Keeper {
             match self.server.is_stale(name).await {
                 Ok(false) => {}
                 Ok(true) => {
-                    self.changed.insert(Definition::Template(name.clone()));
+                    self.due.insert(name.clone());
                 }
                 Err(error) => {
                     warn!(template = %name, error = %Causes(&error), "age of a template not known");
@@ -144,67 +212,35 @@ impl Keeper {
         }
     }
 
-    /// Templates first: what becomes of an environment depends on them.
-    async fn deal_with_changes(&mut self) {
-        let changed = std::mem::take(&mut self.changed);
-        let mut environments = BTreeSet::new();
-        for definition in changed {
-            match definition {
-                Definition::Template(name) => {
-                    let changed = self.template(&name).await;
-                    environments.extend(self.note_outcome(&name, changed));
-                }
-                Definition::Environment(tenant, name) => {
-                    environments.insert((tenant, name));
-                }
-            }
-        }
-        for (tenant, name) in environments {
-            if let Err(error) = self.environment(&tenant, &name).await {
-                warn!(%tenant, environment = %name, error = %format!("{error:#}"), "bakes of a changed environment not requested; looked at again");
-                self.postponed.insert(Definition::Environment(tenant, name));
-            }
-        }
-    }
-
-    /// Sees to the template's snapshot. Returns the environments that are to be looked at because it is another than before.
-    async fn template(&mut self, name: &Token) -> Result<Vec<(Token, Token)>, BakeError> {
-        let server = &self.server;
-        let Some(definition) = server.definitions.template(name).await? else {
-            return Ok(Vec::new());
-        };
-        let before = server.bakery.template_key(name).await?;
-        let kept = self.templates.entry(name.clone()).or_default();
-        kept.key = kept.key.or(before);
-        let asked = Asked {
-            request_id: "definition".parse().expect("a plain word is a token"),
-            at: Timestamp::now(),
-            again: false,
-        };
-        let manifest = server.bakery.template(&definition, &asked, &Logged).await?;
-        if kept.key == Some(manifest.key) {
-            return Ok(Vec::new());
-        }
-        let environments = server.definitions.environments_of(name).await?;
-        // Last: where those could not be listed, the next look finds the key changed again.
-        kept.key = Some(manifest.key);
-        Ok(environments)
-    }
-
     /// Notes how it went with a template, and leaves one alone that cannot be baked: ever longer.
-    fn note_outcome<T: Default>(&mut self, name: &Token, outcome: Result<T, BakeError>) -> T {
+    fn note_outcome(&mut self, looked: Result<(Token, Result<Found, BakeError>), JoinError>) {
+        let (name, outcome) = match looked {
+            Ok(looked) => looked,
+            Err(error) => return error!(%error, "looking at a template panicked"),
+        };
         let kept = self.templates.entry(name.clone()).or_default();
         match outcome {
-            Ok(done) => {
-                (kept.failures, kept.not_before) = (0, None);
-                done
+            Ok(found) => {
+                *kept = Kept {
+                    key: found.key,
+                    ..Kept::default()
+                };
+                self.changed.extend(found.environments);
             }
             Err(error) => {
                 kept.failures = kept.failures.saturating_add(1);
                 let wait = LOOK_EVERY.saturating_mul(kept.failures).min(LONGEST_WAIT);
                 kept.not_before = Some(Instant::now() + wait);
                 warn!(template = %name, error = %Causes(&error), again_in = ?wait, "template not baked");
-                T::default()
+            }
+        }
+    }
+
+    async fn request_changed(&mut self) {
+        for (tenant, name) in std::mem::take(&mut self.changed) {
+            if let Err(error) = self.environment(&tenant, &name).await {
+                warn!(%tenant, environment = %name, error = %format!("{error:#}"), "bakes of a changed environment not requested; looked at again");
+                self.postponed.insert((tenant, name));
             }
         }
     }

@@ -23,7 +23,7 @@ use super::outcome::Outcome;
 const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// 3 s for a handler to give its lease back before it is dropped: two answers of a server that is not far.
-const LAST_WORDS: Duration = Duration::from_secs(3);
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(3);
 
 /// 20 s for one question for a message, so that a consumer that was lost is soon made again.
 const FETCH_EXPIRY: Duration = Duration::from_secs(20);

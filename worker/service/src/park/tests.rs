@@ -103,10 +103,17 @@ fn jobs_that_ask_for_the_same_key_ask_once_and_have_events_of_their_own() {
         key: Some(key),
         again: false,
     };
-    let [one, two] = [first, second].map(|id| waits.wanted.message_id(&subject, &request(id)));
-    assert_eq!(
-        (one.as_str(), one == two),
-        (format!("bake-{key}").as_str(), true)
+    let id_of = |id: &Token, mark| {
+        waits
+            .wanted
+            .message_id(&subject, &request(id.clone()), mark)
+    };
+    assert_eq!(id_of(&first, 0), format!("bake-{key}"));
+    assert_eq!(id_of(&first, 0), id_of(&second, 0));
+    assert_ne!(
+        id_of(&first, 0),
+        id_of(&second, 7),
+        "its snapshot was withdrawn"
     );
 }
 

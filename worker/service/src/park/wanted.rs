@@ -85,10 +85,17 @@ impl Wanted {
     }
 
     /// What the stream takes one request of. The key is of one class, tenant and trust; without one, the subject and what is
-    /// asked for stand for it.
-    pub(super) fn message_id(&self, subject: &BakeSubject, request: &BakeRequest) -> String {
+    /// asked for stand for it. A key whose snapshot was `withdrawn`, as its pointer's mark says, is asked for anew: the request that it was
+    /// baked for may be young.
+    pub(super) fn message_id(
+        &self,
+        subject: &BakeSubject,
+        request: &BakeRequest,
+        withdrawn: u64,
+    ) -> String {
         match self {
-            Self::Key(key) => format!("bake-{key}"),
+            Self::Key(key) if withdrawn == 0 => format!("bake-{key}"),
+            Self::Key(key) => format!("bake-{key}-{withdrawn}"),
             Self::Template { name, .. } => {
                 let asked = canonical::digest(&(subject.to_string(), request));
                 let asked = asked.expect("a request is JSON");
