@@ -94,6 +94,10 @@ impl Server {
             log: None,
             error,
         };
+        // What is there needs no turn, and does not wait for a guest that is being made.
+        if self.bakery.has(&key).await.map_err(failed)? {
+            return Ok(true);
+        }
         loop {
             let baking = async { Ok(self.unless_there(request, ingredients).await) };
             match self.bakery.turn(&lease, Box::pin(baking)).await {
