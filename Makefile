@@ -15,10 +15,10 @@ AGENT := $(TARGET)/$(GUEST_TRIPLE)/agent/sourdough-agent
 DEV := $(TARGET)/release/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test bench build check fmt advisories packages clean-state agent debug deny cargo-deny
+.PHONY: help demo up down test bench build check fmt advisories packages test-packages clean-state agent debug deny cargo-deny
 
 help: ## Show this list.
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: packages build ## Build a small npm project twice in forked VMs; compare the two artifacts.
 	@$(DEV) demo
@@ -29,10 +29,10 @@ up: packages build ## Start a stack and leave it running; prints what a client n
 down: ## Stop what `make up` started.
 	@if [ -x $(DEV) ]; then $(DEV) down; fi
 
-test: packages ## Run every test and check there is; the last line counts them.
+test: test-packages ## Run every test and check there is; the last line counts them.
 	@tests/run-all
 
-bench: packages build ## Measure forks, bakes and the store on this machine; writes target/bench.json.
+bench: test-packages build ## Measure forks, bakes and the store on this machine; writes target/bench.json.
 	@$(DEV) bench
 
 build: agent ## Build all programs for use.
@@ -61,8 +61,11 @@ advisories: cargo-deny ## Ask the database of advisories about our dependencies;
 deny: cargo-deny
 	@$(CARGO_DENY) --offline check -A unused-wrapper bans licenses sources
 
-packages: ## See to the Debian packages that all this needs; as root it installs them.
+packages: ## See to the Debian packages that building and running needs; as root it installs them.
 	@deploy/install-packages >&2
+
+test-packages: ## The same, with what only the tests and the bench need.
+	@deploy/install-packages --tests >&2
 
 clean-state: down ## Remove what is kept in the state directory, tools excepted.
 	rm -rf "$(SOURDOUGH_STATE)/stack" "$(SOURDOUGH_STATE)/cases" "$(SOURDOUGH_STATE)/bench"

@@ -43,10 +43,15 @@ impl Machine {
     }
 
     fn install(&self, list: &str) -> Result<Output> {
+        self.install_with(&[], list)
+    }
+
+    fn install_with(&self, arguments: &[&str], list: &str) -> Result<Output> {
         let path = self.path().join("packages.txt");
         fs::write(&path, list)?;
         let others = std::env::var("PATH").context("PATH is set")?;
         let output = Command::new(repository().join("deploy/install-packages"))
+            .args(arguments)
             .arg(&path)
             .env("PATH", format!("{}:{others}", self.path().display()))
             .output()?;
@@ -63,6 +68,24 @@ fn nothing_is_done_where_nothing_is_missing() -> Result<()> {
     let machine = Machine::with_user(0)?;
     let output = machine.install("# a comment\n\nmake\nsome-shell   sh\n")?;
     ensure!(output.status.success() && output.stdout.is_empty() && machine.apt_calls().is_empty());
+    Ok(())
+}
+
+#[test]
+fn what_only_the_tests_need_is_installed_for_them_only() -> Result<()> {
+    let list = "make\nalpha\n[tests]\nbeta\n";
+    for (arguments, expected) in [(&[][..], "alpha\n"), (&["--tests"], "alpha beta\n")] {
+        let machine = Machine::with_user(0)?;
+        let output = machine.install_with(arguments, list)?;
+        ensure!(output.status.success());
+        ensure!(
+            machine
+                .apt_calls()
+                .ends_with(&format!("recommends {expected}")),
+            "{}",
+            machine.apt_calls()
+        );
+    }
     Ok(())
 }
 
