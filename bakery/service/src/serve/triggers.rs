@@ -221,3 +221,41 @@ async fn alive(workers: &kv::Store) -> anyhow::Result<BTreeSet<HostClass>> {
     }
     Ok(classes)
 }
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Needs a server: `NATS_URL` names one that stores streams.
+    #[tokio::test]
+    async fn every_class_that_has_a_worker_is_asked_once() {
+        let Ok(url) = std::env::var("NATS_URL") else {
+            eprintln!("skipped: no NATS_URL");
+            return;
+        };
+        let client = async_nats::connect(url).await.unwrap();
+        let config = kv::Config {
+            bucket: format!("workers-{}", uuid::Uuid::now_v7()),
+            ..kv::Config::default()
+        };
+        let workers = jetstream::new(client).create_key_value(config).await;
+        let workers = workers.unwrap();
+        assert!(alive(&workers).await.unwrap().is_empty());
+        let classes = ["qemu-7_2-tcg-0123abcd", "qemu-8_2-kvm-89abcdef"];
+        for (name, class) in [("w1", classes[0]), ("w2", classes[1]), ("w3", classes[0])] {
+            let state = json!({
+                "name": name, "pool": "default", "trust": ["trusted"], "class": class, "slots": 1, "running": 0,
+                "parked": 0, "snapshots": [], "state": "ready", "time": "2026-01-01T00:00:00Z"
+            });
+            let body = serde_json::to_vec(&state).unwrap();
+            workers.put(name, body.into()).await.unwrap();
+        }
+        workers.put("w4", "no worker".into()).await.unwrap();
+        let found = alive(&workers).await.unwrap();
+        let found: Vec<_> = found.iter().map(HostClass::as_str).collect();
+        assert_eq!(found, classes);
+    }
+}
