@@ -135,6 +135,11 @@ impl Lease {
         }
     }
 
+    /// Until when the work under it may go on; later than now, it is surely ours. Every renewal moves it.
+    pub fn held_until(&self) -> Instant {
+        self.sent_at + LOST_AFTER
+    }
+
     /// Gives it back. Where that does not succeed, it goes when its time is over.
     pub async fn release(self) {
         let (bucket, revision) = (&self.leases.bucket, Some(self.revision));
@@ -147,7 +152,7 @@ impl Lease {
         let mut beat = interval_at(Instant::now() + RENEW_EVERY, RENEW_EVERY);
         beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let deadline = self.sent_at + LOST_AFTER;
+            let deadline = self.held_until();
             let renewed = timeout_at(deadline, async {
                 beat.tick().await;
                 self.renew().await
@@ -163,7 +168,8 @@ impl Lease {
         }
     }
 
-    async fn renew(&mut self) -> Result<(), LeaseError> {
+    /// Renews it once. After an error that is not [`LeaseError::Lost`] it is held still, until [`Lease::held_until`], and may be renewed.
+    pub async fn renew(&mut self) -> Result<(), LeaseError> {
         let sent_at = Instant::now();
         let put = self.leases.put(&self.key, &self.holder, self.revision);
         match put.await {

@@ -10,6 +10,7 @@
 //! | [`follow`] | the messages of a stream as they come, each once |
 //! | [`results`] | the one result of a job: publish it once, fetch it, wait for it |
 //! | [`objects`] | S3 |
+//! | [`jobs`] | the record of a job: who owns its id, and each attempt at it |
 //! | [`lease`] | who does a piece of work, of all who could |
 //! | [`watch`] | waiting for a key of a bucket |
 //! | [`retry`] | backoff |
@@ -17,6 +18,7 @@
 //! | `testing` | an S3 server for unit tests, behind a feature |
 
 pub mod follow;
+pub mod jobs;
 pub mod lease;
 pub mod nats;
 pub mod objects;

@@ -26,6 +26,9 @@ pub const MAX_LABEL_BYTES: usize = 1024;
 /// One week.
 const MAX_QUEUE_S: u32 = 604_800;
 
+/// 10: a job that fails its hosts more often is looked at by a person.
+const MAX_ATTEMPTS: u32 = 10;
+
 /// 5 min: who needs longer to end is not ending.
 const MAX_KILL_GRACE_S: u32 = 300;
 
@@ -64,6 +67,9 @@ pub struct Job {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub artifacts: Vec<Artifact>,
+    /// How often it is tried.
+    #[serde(default)]
+    pub retry: Retry,
     /// The publisher's own notes; never interpreted.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
@@ -80,6 +86,15 @@ pub enum OnMissing {
     Cold,
     /// The job ends with `snapshot_unavailable`.
     Fail,
+}
+
+/// How often a job is tried. Only a host's own trouble is tried again; how a build ended never is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Retry {
+    /// Attempts, the first included. Default 3: a trouble that lasts over three hosts is not one host's.
+    #[schemars(range(min = 1, max = 10))]
+    pub max_attempts: u32,
 }
 
 /// How long each phase may take, in seconds.
@@ -120,6 +135,12 @@ impl Job {
         self.environment.check("environment")?;
         check_env("env", &self.env)?;
         self.timeouts.check()?;
+        in_range(
+            "retry.max_attempts",
+            self.retry.max_attempts.into(),
+            1,
+            MAX_ATTEMPTS.into(),
+        )?;
         check_artifacts(&self.artifacts)?;
         check_labels(&self.labels)
     }
@@ -198,6 +219,12 @@ impl Default for Timeouts {
             idle_s: 300,
             kill_grace_s: 10,
         }
+    }
+}
+
+impl Default for Retry {
+    fn default() -> Self {
+        Self { max_attempts: 3 }
     }
 }
 

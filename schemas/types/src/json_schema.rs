@@ -4,7 +4,9 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema};
 
 use crate::bake::{BakeEvent, BakeRequest, BakeTrigger};
+use crate::dead::DeadLetter;
 use crate::event::Event;
+use crate::record::JobRecord;
 use crate::{Environment, Job, JobResult, Template, Tenant, WorkerState};
 
 /// Every schema with the name of its file, without `.schema.json`.
@@ -19,6 +21,8 @@ pub fn all() -> Vec<(&'static str, Schema)> {
         ("result", as_written::<JobResult>()),
         ("event", as_written::<Event>()),
         ("bake-event", as_written::<BakeEvent>()),
+        ("record", as_written::<JobRecord>()),
+        ("dead-letter", as_written::<DeadLetter>()),
         ("worker", as_written::<WorkerState>()),
     ]
 }

@@ -12,6 +12,7 @@
 //! | [`worker`] | what a worker says of itself |
 //! | [`result`], [`reason`] | the one final answer |
 //! | [`event`], [`log`] | what happens meanwhile |
+//! | [`record`], [`dead`] | the attempts at a job, and a job that ran out of them |
 //! | [`bake`] | requests to bake, and what came of them |
 //! | [`guest`] | what a build finds inside its guest |
 //! | [`names`], [`token`] | subjects, streams, buckets, keys, and the words they are made of |
@@ -21,6 +22,7 @@ pub mod artifact;
 pub mod bake;
 pub mod canonical;
 pub mod choice;
+pub mod dead;
 pub mod digest;
 pub mod environment;
 pub mod event;
@@ -35,6 +37,7 @@ pub mod names;
 pub mod open;
 pub mod path;
 pub mod reason;
+pub mod record;
 pub mod result;
 pub mod source;
 pub mod step;

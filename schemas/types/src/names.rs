@@ -59,9 +59,33 @@ pub struct JobSubject {
 }
 
 impl JobSubject {
-    /// Every subject of one pool and trust.
-    pub fn filter(pool: &Token, trust: Trust) -> String {
-        format!("build.job.{pool}.{trust}.*.*")
+    /// Every subject of one pool.
+    pub fn filter(pool: &Token) -> String {
+        format!("build.job.{pool}.>")
+    }
+
+    /// Every subject.
+    pub const FILTER: &str = "build.job.>";
+
+    /// The durable consumer through which workers take its jobs: its four words, joined by a sign that none of them can have.
+    pub fn consumer(&self) -> String {
+        let Self {
+            pool,
+            trust,
+            priority,
+            tenant,
+        } = self;
+        format!("{pool}={trust}={priority}={tenant}")
+    }
+
+    /// The subject whose consumer has that name; none for a consumer of anything else.
+    pub fn of_consumer(name: &str) -> Option<Self> {
+        let words: Vec<_> = name.split('=').collect();
+        let [pool, trust, priority, tenant] = words[..] else {
+            return None;
+        };
+        let subject = format!("build.job.{pool}.{trust}.{priority}.{tenant}");
+        subject.parse().ok()
     }
 }
 
@@ -308,6 +332,29 @@ pub fn template_lease(class: &HostClass, template: &Token) -> String {
     format!("template.{class}.{template}")
 }
 
+/// Key in [`bucket::LEASES`] of the worker that has a job, or of the bakery that ends one which waits.
+pub fn job_lease(tenant: &Token, job_id: &Token) -> String {
+    format!("lease.{tenant}.{job_id}")
+}
+
+/// Key in [`bucket::LEASES`] of one of the jobs that a tenant may run at a time; `place` counts from 0.
+pub fn cap_lease(tenant: &Token, place: u32) -> String {
+    format!("cap.{tenant}.{place}")
+}
+
+/// Key in [`bucket::LEASES`] of the bakery that keeps the queue in order.
+pub const JANITOR_LEASE: &str = "janitor";
+
+/// Key in [`bucket::JOBS`] of what a job did so far: a [`crate::record::JobRecord`].
+pub fn job_record(tenant: &Token, job_id: &Token) -> String {
+    format!("job.{tenant}.{job_id}")
+}
+
+/// Key in [`bucket::CANCELS`] whose presence, with any value, cancels a job.
+pub fn cancel_key(tenant: &Token, job_id: &Token) -> String {
+    format!("{tenant}.{job_id}")
+}
+
 /// Key in [`bucket::LEASES`] of the bakery that collects what nobody needs.
 pub const COLLECT_LEASE: &str = "collect";
 
@@ -347,6 +394,16 @@ mod tests {
         let subject: JobSubject = "build.job.default.untrusted.5.acme".parse().unwrap();
         assert_eq!(subject.trust, Trust::Untrusted);
         assert_eq!(subject.to_string(), "build.job.default.untrusted.5.acme");
+    }
+
+    #[test]
+    fn the_consumer_of_a_subject_names_it_and_no_other() {
+        let subject: JobSubject = "build.job.a-b.untrusted.5.c_d".parse().unwrap();
+        assert_eq!(subject.consumer(), "a-b=untrusted=5=c_d");
+        assert_eq!(JobSubject::of_consumer(&subject.consumer()), Some(subject));
+        for other in ["workers-default-untrusted", "a=b=c=d", "a=trusted=5"] {
+            assert_eq!(JobSubject::of_consumer(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::field_error::{self, FieldError};
 use crate::open::Open;
 use crate::path::TreePath;
 use crate::reason::{Reason, Status};
+use crate::record::Attempt;
 use crate::tag::schema_tag;
 use crate::token::{Token, Trust};
 use crate::uri::ObjectUri;
@@ -40,8 +41,11 @@ pub struct JobResult {
     pub trust: Trust,
     /// Which attempt this is the result of, from 1.
     pub attempt: u32,
-    /// The worker that gave it.
+    /// The worker that gave it, or the bakery that did where no worker ever had the job.
     pub worker: Token,
+    /// The attempts before this one, the first first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub past_attempts: Vec<Attempt>,
     /// How it ended.
     pub status: Status,
     /// Why.

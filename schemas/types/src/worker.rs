@@ -32,6 +32,12 @@ pub struct WorkerState {
     pub class: HostClass,
     /// Jobs that it runs at a time.
     pub slots: u32,
+    /// Processors of the largest guest that a slot takes; 0 in the words of a worker that does not say.
+    #[serde(default)]
+    pub slot_vcpu: u32,
+    /// Memory of the largest guest that a slot takes, in MiB; 0 as above.
+    #[serde(default)]
+    pub slot_memory_mib: u32,
     /// Jobs that it runs now.
     pub running: u32,
     /// Jobs that wait for a bake.
@@ -53,6 +59,8 @@ pub struct WorkerState {
 pub enum WorkerCondition {
     /// It takes jobs.
     Ready,
+    /// It takes none for a while, since its host is in trouble: the reason says which.
+    Paused,
     /// It ends, and takes none.
     Draining,
 }

@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemas::bake::{BakeEvent, BakeFailure, BakeRequest, BakeTrigger, RecentBakes};
+use schemas::dead::DeadLetter;
 use schemas::event::Event;
+use schemas::record::JobRecord;
 use schemas::{Environment, FieldError, Job, JobResult, Template, Tenant, WorkerState};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -19,7 +21,7 @@ use serde_json::Value;
 type Rewrite = fn(&[u8]) -> Result<Value, FieldError>;
 
 /// Every kind of message, by the start of its files' names.
-const KINDS: [(&str, Rewrite); 12] = [
+const KINDS: [(&str, Rewrite); 14] = [
     ("job", |body| Job::parse(body).map(written)),
     ("environment", |body| Environment::parse(body).map(written)),
     ("template", |body| Template::parse(body).map(written)),
@@ -32,6 +34,8 @@ const KINDS: [(&str, Rewrite); 12] = [
     ("bake-event", |body| BakeEvent::parse(body).map(written)),
     ("event", |body| Event::parse(body).map(written)),
     ("result", |body| JobResult::parse(body).map(written)),
+    ("record", |body| JobRecord::parse(body).map(written)),
+    ("dead-letter", |body| DeadLetter::parse(body).map(written)),
 ];
 
 /// How a good message becomes one that is refused.

@@ -1,7 +1,7 @@
 //! The job that the command line describes.
 
 use schemas::artifact::Artifact;
-use schemas::job::{Job, JobSchema, Timeouts};
+use schemas::job::{Job, JobSchema, Retry, Timeouts};
 use schemas::source::{ArchiveSource, GitDigest, GitSource, Source};
 use schemas::step::{Command, Step};
 use schemas::{EnvironmentChoice, FieldError, Glob, ObjectUri, Sha256Digest, Token, names};
@@ -59,6 +59,7 @@ pub(crate) fn draft(submit: &Submit, environment: EnvironmentChoice) -> Result<D
             ..Timeouts::default()
         },
         artifacts: artifacts(&submit.artifacts)?,
+        retry: Retry::default(),
         labels: submit
             .labels
             .iter()

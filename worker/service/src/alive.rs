@@ -57,6 +57,8 @@ fn state(services: &Services, counts: &Counts, draining: bool) -> WorkerState {
         trust: config.accepted(),
         class: services.class.clone(),
         slots: config.slots,
+        slot_vcpu: 0,
+        slot_memory_mib: 0,
         running: counts.running,
         parked: counts.parked,
         snapshots: counts.snapshots.keys().copied().collect(),

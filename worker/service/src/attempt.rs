@@ -22,11 +22,11 @@ use crate::events::Events;
 use crate::lifecycle::{Action, Event, Lifecycle};
 use crate::log::JobLog;
 use crate::presence::Slot;
-use crate::record::JobRecord;
 use crate::report::{Gathered, Subject};
 use crate::resolve::{Missing, Resolved};
 use crate::services::Services;
 use crate::verdict::Verdict;
+use bus::jobs::Record;
 use heart::Heart;
 
 /// What the claim of a message found.
@@ -40,7 +40,7 @@ pub struct Claimed {
     /// What to do; none for a message that got its verdict at the claim.
     pub job: Option<Job>,
     /// What the job did so far; none as above.
-    pub record: Option<JobRecord>,
+    pub record: Option<Record>,
     /// What is known of it already.
     pub gathered: Gathered,
     /// The right to run it here.
@@ -56,7 +56,7 @@ pub struct Attempt {
     subject: Subject,
     /// What to do; none for a message that got its verdict at the claim.
     job: Option<Job>,
-    record: Option<JobRecord>,
+    record: Option<Record>,
     events: Events,
     /// The right to run it here; none while it is parked.
     slot: Option<Slot>,

@@ -16,10 +16,10 @@ use tracing::{error, info, warn};
 use crate::attempt::{Attempt, Claimed, waited_since};
 use crate::lifecycle::{Event, Lifecycle};
 use crate::presence::Slot;
-use crate::record::{JobRecord, MAX_ATTEMPTS, RecordError};
 use crate::report::{Gathered, Subject};
 use crate::services::Services;
 use crate::verdict::Verdict;
+use bus::jobs::{Record, RecordError};
 
 /// Before a message is looked at again whose claim met another worker or a server that was away.
 const LOOK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
@@ -81,7 +81,7 @@ enum Claim {
 struct Begin {
     subject: Subject,
     job: Option<Job>,
-    record: Option<JobRecord>,
+    record: Option<Record>,
     gathered: Gathered,
     scratch: TempDir,
     may_retry: bool,
@@ -143,14 +143,16 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
     let Some(id) = peek_id(body).map(Token::from) else {
         return refuse_unnamed(services, &delivery, nameless(body)).await;
     };
-    let record = match JobRecord::open(&services.jobs, tenant, &id, body).await {
+    let record = match Record::open(&services.jobs, tenant, &id, body).await {
         Ok(record) => record,
         Err(RecordError::Conflict) => {
             let problem = quoted(&format!("id: another job has {id}"), body);
             let verdict = Verdict::new(Reason::IdConflict, problem);
             return refuse_unnamed(services, &delivery, verdict).await;
         }
-        Err(error @ (RecordError::Raced | RecordError::Bucket(_))) => return Err(error.into()),
+        Err(
+            error @ (RecordError::Raced | RecordError::Bucket { .. } | RecordError::Read { .. }),
+        ) => return Err(error.into()),
     };
     // Only now: another body with an id that has its result is not answered by it.
     if has_result(services, tenant, &id).await? {
@@ -163,8 +165,8 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
             return refuse(services, &delivery, id, 1, verdict).await;
         }
     };
-    if let Some(verdict) = too_late(&delivery, &job, record.attempts()) {
-        let attempt = record.attempts().max(1);
+    if let Some(verdict) = too_late(&delivery, &job, record.counted()) {
+        let attempt = record.counted().max(1);
         return refuse(services, &delivery, id, attempt, verdict).await;
     }
     begin(services, &delivery, id, job, record)
@@ -176,9 +178,9 @@ fn begin(
     delivery: &Delivery,
     id: Token,
     job: Job,
-    record: JobRecord,
+    record: Record,
 ) -> Result<Claim, ClaimError> {
-    let number = record.next_attempt();
+    let number = record.attempt();
     info!(job = %id, tenant = %delivery.subject.tenant, attempt = number, "claimed");
     Ok(Claim::Attempt(Box::new(Begin {
         gathered: Gathered {
@@ -186,9 +188,9 @@ fn begin(
             ..claimed_now(delivery)
         },
         subject: subject(services, delivery, id, number),
+        may_retry: record.counted() + 1 < job.retry.max_attempts,
         job: Some(job),
         scratch: Attempt::scratch(services)?,
-        may_retry: record.attempts() + 1 < MAX_ATTEMPTS,
         record: Some(record),
         first: Event::Done,
     })))
@@ -248,7 +250,7 @@ async fn has_result(
 
 /// A job that nobody waits for any more, or that has failed its hosts often enough.
 fn too_late(delivery: &Delivery, job: &Job, attempts: u32) -> Option<Verdict> {
-    if attempts >= MAX_ATTEMPTS {
+    if attempts >= job.retry.max_attempts {
         let message = format!("{attempts} attempts failed for the hosts' own trouble");
         Some(Verdict::new(Reason::MaxAttempts, message))
     } else if attempts == 0 && waited_since(delivery.queued_at) > job.timeouts.queue() {

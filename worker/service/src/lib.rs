@@ -23,7 +23,6 @@ pub mod lifecycle;
 pub mod log;
 pub mod park;
 pub mod presence;
-pub mod record;
 pub mod report;
 pub mod resolve;
 pub mod serve;

@@ -103,6 +103,7 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
         trust: subject.trust,
         attempt: subject.attempt,
         worker: subject.worker.clone(),
+        past_attempts: Vec::new(),
         status: verdict.reason.status(),
         reason: verdict.reason.into(),
         message: verdict.message.clone(),

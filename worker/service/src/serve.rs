@@ -5,12 +5,11 @@
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use async_nats::Subscriber;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
-use bus::streams::job_consumer;
 use futures_util::StreamExt;
+use schemas::JobSubject;
 use schemas::names::stream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::{JoinError, JoinSet};
@@ -72,22 +71,24 @@ struct Queue {
 }
 
 impl Queue {
-    /// Finds the consumers; waits for `bakery init` to have made them.
+    /// Finds the consumers of this worker's pool and trust.
     async fn open(services: &Services) -> anyhow::Result<Self> {
-        let jetstream = &services.jetstream;
+        let jobs = services.jetstream.get_stream_no_info(stream::JOBS).await?;
+        let mut names = jobs.consumer_names();
         let mut consumers = Vec::new();
-        for trust in services.config.accepted() {
-            let name = job_consumer(&services.config.pool, trust)
-                .durable_name
-                .context("a job consumer is durable")?;
-            let what = format!("find the consumer {name} (made by `bakery init`)");
-            let found = bus::retry::with(bus::retry::Policy::FOREVER, &what, || async {
-                let consumer = jetstream
-                    .get_consumer_from_stream::<pull::Config, _, _>(&name, stream::JOBS)
-                    .await;
-                consumer.map_err(bus::retry::Failure::Transient)
+        let config = &services.config;
+        while let Some(name) = names.next().await {
+            let name = name?;
+            let ours = JobSubject::of_consumer(&name).is_some_and(|subject| {
+                subject.pool == config.pool && config.accepted().contains(&subject.trust)
             });
-            consumers.push(found.await?);
+            if ours {
+                consumers.push(
+                    jobs.get_consumer::<pull::Config>(&name)
+                        .await
+                        .map_err(anyhow::Error::from_boxed)?,
+                );
+            }
         }
         Ok(Self { consumers })
     }

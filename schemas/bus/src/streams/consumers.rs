@@ -3,7 +3,7 @@
 //!
 //! | consumer | stream | made by |
 //! | --- | --- | --- |
-//! | `workers-<pool>-<trust>` | `BUILD_JOBS` | `bakery init` |
+//! | `<pool>=<trust>=<priority>=<tenant>` | `BUILD_JOBS` | the janitor, one for each subject that has messages |
 //! | `bakery-<class>` | `BAKE_REQUESTS` | each bakery of the class |
 //! | `bakery-triggers` | `BAKE_TRIGGERS` | each bakery |
 
@@ -11,17 +11,14 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use schemas::names::{BakeSubject, BakeTriggerSubject};
-use schemas::{HostClass, JobSubject, Token, Trust};
+use schemas::{HostClass, JobSubject};
 
 /// 30 s: three missed 10 s heartbeats, and whoever held the message is taken for dead.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 
-/// Through which workers of one pool take jobs of one trust.
-pub fn job_consumer(pool: &Token, trust: Trust) -> pull::Config {
-    work(
-        format!("workers-{pool}-{trust}"),
-        JobSubject::filter(pool, trust),
-    )
+/// Through which workers take the jobs of one subject.
+pub fn job_consumer(subject: &JobSubject) -> pull::Config {
+    work(subject.consumer(), subject.to_string())
 }
 
 /// Through which bakeries of one host class take requests.
@@ -52,14 +49,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pool_and_a_trust_have_a_consumer_of_their_own() {
-        let pool = "default".parse().unwrap();
-        let config = job_consumer(&pool, Trust::Untrusted);
+    fn a_subject_of_jobs_and_a_class_have_consumers_of_their_own() {
+        let subject = "build.job.default.untrusted.5.acme".parse().unwrap();
+        let config = job_consumer(&subject);
         assert_eq!(
             config.durable_name.as_deref(),
-            Some("workers-default-untrusted")
+            Some("default=untrusted=5=acme")
         );
-        assert_eq!(config.filter_subject, "build.job.default.untrusted.*.*");
+        assert_eq!(config.filter_subject, "build.job.default.untrusted.5.acme");
         let class = "qemu-7_2-tcg-0123abcd".parse().unwrap();
         let config = bake_consumer(&class);
         assert_eq!(

@@ -6,7 +6,7 @@
 //! | `BUILD_RESULTS` | `build.report.*.*` | 30 d, the first of a subject |
 //! | `BUILD_EVENTS` | `build.event.*.*` | 7 d |
 //! | `BUILD_LOGS` | `build.log.*.*` | 1 d, 1024 MiB |
-//! | `BUILD_DEAD` | `build.dead.*.*` | forever |
+//! | `BUILD_DEAD` | `build.dead.*.*` | forever, the last of a subject |
 //! | `BAKE_REQUESTS` | `bake.request.*.*.*.*` | until taken |
 //! | `BAKE_TRIGGERS` | `bake.trigger.*.*.*` | until taken |
 //! | `BAKE_EVENTS` | `bake.event.*.*` | 30 d |
@@ -64,8 +64,8 @@ pub enum Keeps {
     ForAtMost(Duration, i64),
     /// The first message of each subject for this long; later ones are refused. Republished from the first to the second subject.
     FirstFor(Duration, &'static str, &'static str),
-    /// Everything, until somebody deletes it.
-    Forever,
+    /// The last message of each subject, until somebody deletes it.
+    LastForever,
 }
 
 /// A key-value bucket.
@@ -115,7 +115,7 @@ pub const STREAMS: [StreamDefinition; 8] = [
     StreamDefinition {
         name: stream::DEAD,
         subjects: "build.dead.*.*",
-        keeps: Keeps::Forever,
+        keeps: Keeps::LastForever,
     },
     StreamDefinition {
         name: stream::BAKE_REQUESTS,
@@ -214,7 +214,7 @@ mod tests {
             Keeps::For(age) => in_words(age),
             Keeps::ForAtMost(age, bytes) => format!("{}, {} MiB", in_words(age), bytes >> 20),
             Keeps::FirstFor(age, ..) => format!("{}, the first of a subject", in_words(age)),
-            Keeps::Forever => "forever".to_owned(),
+            Keeps::LastForever => "forever, the last of a subject".to_owned(),
         }
     }
 

@@ -71,6 +71,8 @@ impl StreamDefinition {
             name: self.name.to_owned(),
             subjects: vec![self.subjects.to_owned()],
             num_replicas: replicas,
+            // A look at a message, by its sequence or as the last of its subject, asks no consumer.
+            allow_direct: true,
             ..Config::default()
         };
         match self.keeps {
@@ -87,7 +89,10 @@ impl StreamDefinition {
             Keeps::FirstFor(max_age, source, destination) => {
                 first_only(base, max_age, source, destination)
             }
-            Keeps::Forever => base,
+            Keeps::LastForever => Config {
+                max_messages_per_subject: 1,
+                ..base
+            },
         }
     }
 }
@@ -119,7 +124,6 @@ fn first_only(base: Config, max_age: Duration, source: &str, destination: &str) 
         max_messages_per_subject: 1,
         discard: DiscardPolicy::New,
         discard_new_per_subject: true,
-        allow_direct: true,
         republish: Some(Republish {
             source: source.to_owned(),
             destination: destination.to_owned(),

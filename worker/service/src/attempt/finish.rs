@@ -9,6 +9,7 @@ use bus::results::Stored;
 use jiff::Timestamp;
 use schemas::event::EventKind;
 use schemas::reason::Reason;
+use schemas::record::AttemptEndKind;
 use tokio::time::timeout;
 use tracing::{info, warn};
 
@@ -102,7 +103,9 @@ impl Attempt {
     pub(super) async fn give_back(mut self: Box<Self>) {
         drop(self.build.take());
         if let Some(record) = &mut self.record
-            && let Err(error) = record.give_back().await
+            && let Err(error) = record
+                .end(AttemptEndKind::Returned, None, "the worker ends")
+                .await
         {
             warn!(job = %self.subject.job_id, error = %bus::telemetry::Causes(&error), "attempt not marked as returned");
         }

@@ -18,10 +18,10 @@ use tracing::{info, warn};
 use super::Attempt;
 use crate::lifecycle::Event;
 use crate::park::{Parked, Waited};
-use crate::record::{JobRecord, RecordError};
 use crate::report::Subject;
 use crate::resolve::{self, Domain, Missing, Resolution, Resolved};
 use crate::verdict::Verdict;
+use bus::jobs::{Record, RecordError};
 
 impl Attempt {
     /// Looks for everything, and records the attempt unless the job is to be parked: a host's trouble counts as well.
@@ -109,7 +109,9 @@ impl Attempt {
                 warn!(job = %job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
                 Some(match error {
                     RecordError::Raced => Event::Raced,
-                    RecordError::Conflict | RecordError::Bucket(_) => Event::NoRecord,
+                    RecordError::Conflict
+                    | RecordError::Bucket { .. }
+                    | RecordError::Read { .. } => Event::NoRecord,
                 })
             }
         }
@@ -182,7 +184,7 @@ impl Attempt {
     /// How much longer the job may wait. One that a host failed has been taken out of the queue in time: its wait counts from
     /// that attempt, however often it is parked after it.
     fn patience(&self) -> Duration {
-        let failed_at = self.record.as_ref().and_then(JobRecord::last_attempt_at);
+        let failed_at = self.record.as_ref().and_then(Record::last_attempt_at);
         let since = failed_at.or(self.gathered.timing.queued_at);
         let waited = since.map_or(Duration::ZERO, waited_since);
         self.job().timeouts.queue().saturating_sub(waited)

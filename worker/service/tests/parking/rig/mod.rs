@@ -13,7 +13,7 @@ use async_nats::jetstream::{self, Context, kv};
 use bus::streams::{job_consumer, provision};
 use bus::testing::S3Server;
 use schemas::names::{self, bucket, stream};
-use schemas::{Environment, HostClass, ObjectUri, Sha256Digest, Token, Trust};
+use schemas::{Environment, HostClass, ObjectUri, Sha256Digest, Token};
 use store::{CacheConfig, Manifest, Store};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -98,7 +98,8 @@ impl Rig {
         provision(&jetstream, 1).await?;
         let tag = format!("{tag}-{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
         let jobs = jetstream.get_stream(stream::JOBS).await?;
-        let mut consumer = job_consumer(&tag.parse()?, Trust::Trusted);
+        let subject = format!("build.job.{tag}.trusted.5.{tag}");
+        let mut consumer = job_consumer(&subject.parse()?);
         consumer.ack_wait = setup.ack_wait.unwrap_or(consumer.ack_wait);
         let consumer = Box::new(jobs.create_consumer(consumer).await?);
         let (s3, directory) = (S3Server::start().await, tempfile::tempdir()?);
