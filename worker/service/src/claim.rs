@@ -16,6 +16,7 @@ use tracing::{error, info, warn};
 use crate::attempt::{Attempt, Claimed, waited_since};
 use crate::lifecycle::{Event, Lifecycle};
 use crate::presence::Slot;
+use crate::queue::Taken;
 use crate::report::{Gathered, Subject};
 use crate::services::Services;
 use crate::verdict::Verdict;
@@ -40,7 +41,8 @@ enum ClaimError {
 }
 
 /// Handles one delivered message to its end, in `slot` while it runs.
-pub async fn handle(services: Services, message: Message, slot: Slot) {
+pub async fn handle(services: Services, taken: Taken, slot: Slot) {
+    let Taken { message, cap: _cap } = taken;
     // A delivery's time counts from now, not from the first delivery.
     if let Err(error) = message.ack_with(AckKind::Progress).await {
         warn!(%error, "no sign of life sent");

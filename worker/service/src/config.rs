@@ -68,6 +68,15 @@ pub struct Config {
     /// Whether untrusted jobs run under software emulation, which is no security boundary. Default false.
     #[serde(default)]
     pub untrusted_under_tcg: bool,
+    /// Processors of the largest guest that a slot takes. Default 1.
+    #[serde(default = "default_slot_vcpu")]
+    pub slot_vcpu: u32,
+    /// Memory of the largest guest that a slot takes, in MiB. Default 1024.
+    #[serde(default = "default_slot_memory_mib")]
+    pub slot_memory_mib: u32,
+    /// Disk of the largest guest that a slot takes, in MiB. Default 4096.
+    #[serde(default = "default_slot_disk_mib")]
+    pub slot_disk_mib: u32,
     /// Jobs at a time. Default 1.
     #[serde(default = "default_slots")]
     pub slots: u32,
@@ -255,6 +264,18 @@ fn default_pool() -> Token {
 
 fn default_trust() -> Vec<Trust> {
     vec![Trust::Trusted, Trust::Untrusted]
+}
+
+fn default_slot_vcpu() -> u32 {
+    1
+}
+
+fn default_slot_memory_mib() -> u32 {
+    1024
+}
+
+fn default_slot_disk_mib() -> u32 {
+    4096
 }
 
 fn default_slots() -> u32 {

@@ -15,7 +15,9 @@
 pub mod alive;
 pub mod artifacts;
 pub mod attempt;
+pub mod breaker;
 pub mod build;
+pub mod cancels;
 pub mod claim;
 pub mod config;
 pub mod events;
@@ -23,6 +25,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod park;
 pub mod presence;
+pub mod queue;
 pub mod report;
 pub mod resolve;
 pub mod serve;

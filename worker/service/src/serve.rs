@@ -16,6 +16,7 @@ use tokio::task::{JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use crate::queue::Taken;
 use crate::services::Services;
 use crate::{alive, claim};
 
@@ -52,7 +53,11 @@ pub async fn serve(services: &Services, give_back: &watch::Sender<bool>) -> anyh
         };
         let (message, permit) = taken;
         let slot = services.presence.fill(permit);
-        running.spawn(claim::handle(services.clone(), message, slot));
+        running.spawn(claim::handle(
+            services.clone(),
+            Taken { message, cap: None },
+            slot,
+        ));
         while let Some(ended) = running.try_join_next() {
             report_panic(ended);
         }

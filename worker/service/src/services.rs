@@ -5,6 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use async_nats::Client;
 use async_nats::jetstream::{self, kv};
+use bus::lease::Leases;
 use bus::objects::Objects;
 use schemas::HostClass;
 use schemas::names::bucket;
@@ -13,8 +14,11 @@ use store::Store;
 use tokio::sync::watch;
 use vm::Driver;
 
+use crate::breaker::Health;
+use crate::cancels::Cancels;
 use crate::config::Config;
 use crate::presence::Presence;
+use crate::queue::caps::Caps;
 use crate::state_dir::StateDir;
 
 /// The parts that jobs share; clones are cheap.
@@ -42,6 +46,14 @@ pub struct Services {
     pub jobs: kv::Store,
     /// Workers that are alive.
     pub workers: kv::Store,
+    /// Who holds which job.
+    pub leases: Leases,
+    /// How many jobs of a tenant run at a time.
+    pub caps: Caps,
+    /// Jobs that are to end.
+    pub cancels: Cancels,
+    /// Whether this host is fit to run jobs.
+    pub health: Health,
     /// What starts VMs.
     pub driver: Arc<dyn Driver>,
     /// Where snapshots must have been made to be forked here.
@@ -130,7 +142,12 @@ impl Services {
             slots: state.slots(),
             config: config.sources(),
         });
+        let leases = leases(&jetstream).await?;
         Ok(Self {
+            caps: Caps::new(leases.clone(), config.name.clone()),
+            leases,
+            cancels: Cancels::begin(open(&jetstream, bucket::CANCELS).await?),
+            health: Health::default(),
             presence: Presence::new(config.slots, config.max_parked),
             environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
             jobs: open(&jetstream, bucket::JOBS).await?,
@@ -161,6 +178,17 @@ fn class(driver: &dyn Driver) -> anyhow::Result<HostClass> {
         &profile.cpu_model,
     );
     class.context("make a host class of the driver's profile")
+}
+
+/// Opens the bucket of leases; waits for `bakery init` to have made it.
+async fn leases(jetstream: &jetstream::Context) -> anyhow::Result<Leases> {
+    let what = "open the bucket of leases (made by `bakery init`)";
+    let opened = bus::retry::with(bus::retry::Policy::FOREVER, what, || async {
+        Leases::open(jetstream)
+            .await
+            .map_err(bus::retry::Failure::Transient)
+    });
+    Ok(opened.await?)
 }
 
 /// Opens a bucket; waits for `bakery init` to have made it.
