@@ -25,7 +25,7 @@ pub struct Args {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make the streams, buckets and consumers that everybody else finds. May be run again at any time.
+    /// Make the streams and buckets that everybody else finds. May be run again at any time.
     Init,
     /// Put definitions of templates, environments and tenants, as JSON files. One bad file, and none is put.
     Apply {

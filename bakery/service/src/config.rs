@@ -2,7 +2,6 @@
 //!
 //! ```toml
 //! state = "/var/lib/sourdough"            # caches, kernels, slots of running VMs; one bakery at a time
-//! pools = ["default"]                     # for which `init` makes job consumers
 //! replicas = 1                            # of streams and buckets: 1 for one NATS server, 3 for a cluster
 //! log = "human"                           # or "json"
 //! agent = "/usr/lib/sourdough/sourdough-agent"    # default: beside this program
@@ -56,7 +55,6 @@ use std::time::Duration;
 use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
 use bus::telemetry::Format;
-use schemas::Token;
 use serde::Deserialize;
 use settings::Settings;
 
@@ -70,8 +68,6 @@ use toml::Table;
 pub struct Config {
     /// Caches, kernels and the slots of running VMs.
     pub state: PathBuf,
-    /// The sets of workers for which `init` makes consumers.
-    pub pools: Vec<Token>,
     /// How many copies of each stream and bucket a cluster keeps.
     pub replicas: usize,
     /// What a line of the log looks like.

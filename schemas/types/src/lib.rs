@@ -11,6 +11,7 @@
 //! | [`tenant`] | what the operator allows a tenant |
 //! | [`worker`] | what a worker says of itself |
 //! | [`result`], [`reason`] | the one final answer |
+//! | [`refusal`] | the answer to a body that is no job |
 //! | [`event`], [`log`] | what happens meanwhile |
 //! | [`record`], [`dead`] | the attempts at a job, and a job that ran out of them |
 //! | [`bake`] | requests to bake, and what came of them |
@@ -38,6 +39,7 @@ pub mod open;
 pub mod path;
 pub mod reason;
 pub mod record;
+pub mod refusal;
 pub mod result;
 pub mod source;
 pub mod step;

@@ -64,7 +64,6 @@ impl Settings {
         if state.is_none() && self.problems.is_empty() {
             self.problems.push("state: is missing".to_owned());
         }
-        let pools = self.pools();
         let replicas = self.take_or("replicas", 1);
         if !(1..=5).contains(&replicas) {
             let problem = format!("replicas: must be between 1 and 5, is {replicas}");
@@ -80,7 +79,6 @@ impl Settings {
                 ca_bundle: ca_bundle.clone(),
                 ..SourcesConfig::default()
             },
-            pools,
             replicas,
             log: self.take_or("log", Format::default()),
             agent: self.take("agent").unwrap_or_else(beside_this_program),
@@ -117,15 +115,6 @@ impl Settings {
             self.problems.push(format!("{name}: {problem}"));
         })
         .ok()
-    }
-
-    fn pools(&mut self) -> Vec<Token> {
-        let default = Token::parse("default").expect("a plain word is a token");
-        let pools: Vec<Token> = self.take_or("pools", vec![default]);
-        if pools.is_empty() {
-            self.problems.push("pools: must name at least one".into());
-        }
-        pools
     }
 
     fn kernel(&mut self) -> Kernel {

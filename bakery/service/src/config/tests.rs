@@ -11,7 +11,6 @@ fn a_state_directory_is_all_that_has_no_default() {
     let config = parse("state = '/s'").unwrap();
     let package = "linux-image-cloud-amd64".to_owned();
     assert_eq!(config.kernel, Kernel::Package(package));
-    assert_eq!(config.pools.len(), 1);
     assert_eq!(config.qemu.accelerator, Accelerator::Tcg);
     assert_eq!(parse("").unwrap_err(), ["state: is missing"]);
 }
@@ -19,7 +18,6 @@ fn a_state_directory_is_all_that_has_no_default() {
 #[test]
 fn all_mistakes_are_reported_together() {
     let text = "
-        pools = []
         replicas = 9
         keep = 0
         speed = 3
@@ -42,7 +40,6 @@ fn all_mistakes_are_reported_together() {
         about,
         [
             "state",
-            "pools",
             "replicas",
             "qemu",
             "kernel",
