@@ -51,7 +51,7 @@ pub enum RecordError {
 pub struct Record {
     bucket: kv::Store,
     key: String,
-    record: JobRecord,
+    seen: JobRecord,
     revision: u64,
     /// The number of the attempt that this process began.
     begun: Option<u32>,
@@ -103,7 +103,7 @@ impl Record {
         Ok(Self {
             bucket: bucket.clone(),
             key,
-            record,
+            seen: record,
             revision,
             begun: None,
         })
@@ -111,17 +111,17 @@ impl Record {
 
     /// Every attempt, in order.
     pub fn attempts(&self) -> &[Attempt] {
-        &self.record.attempts
+        &self.seen.attempts
     }
 
     /// Attempts that count.
     pub fn counted(&self) -> u32 {
-        self.record.counted()
+        self.seen.counted()
     }
 
     /// When the last attempt that counts began; none before the first.
     pub fn last_attempt_at(&self) -> Option<Timestamp> {
-        let mut counted = self.record.attempts.iter().filter(|one| one.counts());
+        let mut counted = self.seen.attempts.iter().filter(|one| one.counts());
         counted.next_back().map(|attempt| attempt.started_at)
     }
 
@@ -134,8 +134,8 @@ impl Record {
     /// Writes down that the last attempt's worker was lost, where the record does not say how it ended: whoever holds the job's lease now
     /// knows that nobody works at it.
     pub async fn mark_lost(&mut self) -> Result<Option<LostAttempt>, RecordError> {
-        let number = u32::try_from(self.record.attempts.len()).unwrap_or(u32::MAX);
-        let Some(last) = self.record.attempts.last_mut() else {
+        let number = u32::try_from(self.seen.attempts.len()).unwrap_or(u32::MAX);
+        let Some(last) = self.seen.attempts.last_mut() else {
             return Ok(None);
         };
         if last.end.is_some() || self.begun.is_some() {
@@ -152,7 +152,7 @@ impl Record {
     pub async fn begin(&mut self, worker: &Token) -> Result<(), RecordError> {
         self.begun = Some(self.next());
         let attempt = Attempt::begin(worker.clone(), Timestamp::now());
-        self.record.attempts.push(attempt);
+        self.seen.attempts.push(attempt);
         self.write().await
     }
 
@@ -164,7 +164,7 @@ impl Record {
         reason: Option<Reason>,
         message: &str,
     ) -> Result<(), RecordError> {
-        let begun = self.record.attempts.last_mut();
+        let begun = self.seen.attempts.last_mut();
         let Some(last) = begun.filter(|_| self.begun.is_some()) else {
             return Ok(());
         };
@@ -195,11 +195,11 @@ impl Record {
     }
 
     fn next(&self) -> u32 {
-        u32::try_from(self.record.attempts.len() + 1).unwrap_or(u32::MAX)
+        u32::try_from(self.seen.attempts.len() + 1).unwrap_or(u32::MAX)
     }
 
     async fn write(&mut self) -> Result<(), RecordError> {
-        let body = encode(&self.record);
+        let body = encode(&self.seen);
         let written = self.bucket.update(&self.key, body, self.revision).await;
         self.revision = written.map_err(|error| match error.kind() {
             UpdateErrorKind::WrongLastRevision => RecordError::Raced,

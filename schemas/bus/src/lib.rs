@@ -14,8 +14,9 @@
 //! | [`lease`] | who does a piece of work, of all who could |
 //! | [`watch`] | waiting for a key of a bucket |
 //! | [`retry`] | backoff |
-//! | [`telemetry`] | logs, and errors with their causes in one line |
-//! | `testing` | an S3 server for unit tests, behind a feature |
+//! | [`telemetry`] | logs, traces, and errors with their causes in one line |
+//! | [`trace`] | a trace that goes on in another process |
+//! | `testing` | an S3 server and a collector of spans for tests, behind a feature |
 
 pub mod follow;
 pub mod jobs;
@@ -28,4 +29,5 @@ pub mod streams;
 pub mod telemetry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod trace;
 pub mod watch;

@@ -1,15 +1,22 @@
-//! Logs, one line an event, on standard error; and errors with their causes in one line.
+//! Logs, one line an event, on standard error; spans, to a collector where one is configured; and errors with their causes in one line.
 //!
-//! `RUST_LOG` decides what is logged, in the syntax of `tracing-subscriber`. Default [`DEFAULT_FILTER`].
+//! `RUST_LOG` decides what is logged, in the syntax of `tracing-subscriber`. Default [`DEFAULT_FILTER`]. Which spans are sent does not
+//! depend on it.
+
+pub(crate) mod export;
 
 use std::error::Error;
 use std::fmt;
 use std::io::IsTerminal as _;
 
+use opentelemetry_otlp::ExporterBuildError;
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{EnvFilter, Layer as _};
 use tracing_subscriber::{fmt as layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use export::BoxedLayer;
+pub use export::{END_LIMIT, ENDPOINT_VARIABLE, Telemetry, TelemetryConfig};
 
 /// Our own events, and only the complaints of the libraries.
 pub const DEFAULT_FILTER: &str = "info,async_nats=warn,aws=warn,hyper=warn,rustls=warn";
@@ -34,6 +41,15 @@ pub enum TelemetryError {
     /// `RUST_LOG` cannot be read.
     #[error("read the environment variable RUST_LOG")]
     Filter(#[source] tracing_subscriber::filter::FromEnvError),
+    /// The collector's address is none.
+    #[error("send spans to the collector at {endpoint}")]
+    Exporter {
+        /// The address.
+        endpoint: String,
+        /// Why.
+        #[source]
+        source: ExporterBuildError,
+    },
     /// Somebody else started it in this process.
     #[error("start the log")]
     Started(#[source] TryInitError),
@@ -46,21 +62,56 @@ pub fn start(service: &str, format: Format) -> Result<(), TelemetryError> {
 
 /// The same with another filter for where `RUST_LOG` is not set.
 pub fn start_filtered(service: &str, format: Format, default: &str) -> Result<(), TelemetryError> {
-    let registry = tracing_subscriber::registry().with(filter(default)?);
-    let colours = std::io::stderr().is_terminal();
-    let human = || {
-        layer::layer()
-            .with_writer(std::io::stderr)
-            .with_ansi(colours)
-            .with_target(false)
-    };
-    match format {
-        Format::Human => registry.with(human()).try_init(),
-        Format::Json => registry.with(human().json().flatten_event(true)).try_init(),
-    }
-    .map_err(TelemetryError::Started)?;
+    started(service, vec![lines(format, default)?])
+}
+
+/// Starts the log, and the spans of `service` on their way to the collector that `config` names, if it names one. Called inside the
+/// runtime, which must have more than one thread or live until the end.
+pub fn start_traced(
+    service: &str,
+    format: Format,
+    config: &TelemetryConfig,
+) -> Result<Telemetry, TelemetryError> {
+    start_traced_filtered(service, format, DEFAULT_FILTER, config)
+}
+
+/// The same with another filter of the log for where `RUST_LOG` is not set.
+pub fn start_traced_filtered(
+    service: &str,
+    format: Format,
+    default: &str,
+    config: &TelemetryConfig,
+) -> Result<Telemetry, TelemetryError> {
+    let lines = lines(format, default)?;
+    let (spans, telemetry) = export::layer(service, config).map_err(|source| {
+        let endpoint = config.otlp_endpoint.clone().unwrap_or_default();
+        TelemetryError::Exporter { endpoint, source }
+    })?;
+    started(service, [lines].into_iter().chain(spans).collect())?;
+    Ok(telemetry)
+}
+
+fn started(service: &str, layers: Vec<BoxedLayer>) -> Result<(), TelemetryError> {
+    let registry = tracing_subscriber::registry().with(layers);
+    registry.try_init().map_err(TelemetryError::Started)?;
     first_line(service);
     Ok(())
+}
+
+/// What writes the log.
+fn lines(format: Format, default: &str) -> Result<BoxedLayer, TelemetryError> {
+    let filter = filter(default)?;
+    let human = layer::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
+    Ok(match format {
+        Format::Human => human.with_filter(filter).boxed(),
+        Format::Json => {
+            let json = human.json().flatten_event(true);
+            json.with_filter(filter).boxed()
+        }
+    })
 }
 
 fn first_line(service: &str) {

@@ -1,5 +1,7 @@
-//! An S3 server in the test's own process, on a port of its own; its files go with it. Behind the feature `testing`, for the unit
-//! tests of the crates that keep objects.
+//! An S3 server in the test's own process, on a port of its own; its files go with it. And a collector of spans. Behind the feature
+//! `testing`, for the tests of the crates that keep objects or write spans.
+
+mod collector;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,6 +19,8 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 
 use crate::objects::{Objects, ObjectsConfig};
+
+pub use collector::{Collector, Span};
 
 /// Who its clients must be.
 const LOGIN: (&str, &str) = ("user", "secret");
