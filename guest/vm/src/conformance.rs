@@ -17,6 +17,7 @@ mod forks;
 mod freeze;
 mod guest;
 mod kernel;
+mod killing;
 mod rig;
 mod tunnels;
 
@@ -132,6 +133,10 @@ static CASES: &[Case] = cases! {
     Nothing forks::dropped, "a VM that is dropped ends";
     Nothing forks::stopped, "a VM that is asked to stop switches itself off";
     Nothing forks::foreign, "a snapshot that was made elsewhere is refused in words";
+    Nothing killing::switched, "a kill switch ends its VM at once";
+    Nothing killing::wedged, "a lifetime that is over kills its VM while the runtime's threads are blocked";
+    Nothing killing::let_live, "a lifetime that is dropped kills nothing";
+    Nothing killing::late, "a kill switch does nothing once its VM has ended";
     Kernel kernel::user, "a command runs as its user, with no other groups";
     Kernel kernel::memory, "the guest's /run is memory";
     Kernel kernel::hostname, "a fork has the hostname of its thaw";

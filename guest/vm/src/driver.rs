@@ -16,6 +16,7 @@ use async_trait::async_trait;
 
 use crate::agent::{AgentClient, AgentError};
 use crate::identity::Identity;
+use crate::kill_switch::KillSwitch;
 use crate::slot::Slot;
 use crate::snapshot::{Machine, SnapshotFiles};
 
@@ -51,6 +52,9 @@ pub trait Driver: Send + Sync {
 pub trait Vm: Send + Sync {
     /// The session with the agent inside.
     fn agent(&self) -> &AgentClient;
+
+    /// What kills this VM from any thread, without the async runtime. It may outlive the VM.
+    fn kill_switch(&self) -> KillSwitch;
 
     /// Asks the guest to power off, waits `grace`, then kills it. Says how it ended, also when it had ended by itself
     /// before: that is how a dead guest is told from a dead VMM.
@@ -108,7 +112,8 @@ pub struct BootSpec {
 pub enum Exit {
     /// The guest switched itself off, or died and took its machine down in order.
     PoweredOff,
-    /// It was killed after the grace.
+    /// It was killed: after the grace, or before by its [`KillSwitch`], which also tells the two apart
+    /// ([`KillSwitch::is_pulled`]). Neither is the VMM's failure: whoever used the switch knows what it was.
     Killed,
     /// The VMM itself failed: the host's trouble.
     VmmFailed(String),

@@ -29,8 +29,8 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tracing::{info, warn};
 use vm::{
-    AgentClient, BakeVm, BootSpec, Driver, Exit, HostProfile, Identity, Machine, Slot,
-    SnapshotFiles, Vm, VmError,
+    AgentClient, BakeVm, BootSpec, Driver, Exit, HostProfile, Identity, KillSwitch, Lifetime,
+    Machine, Slot, SnapshotFiles, Vm, VmError, lifetime,
 };
 
 use crate::sealed::SealedMemories;
@@ -109,6 +109,7 @@ impl Qemu {
         limit: Duration,
     ) -> Result<QemuVm, VmError> {
         let (mut process, agent) = Process::start(&self.config, &start, &slot)?;
+        let _lifetime = Lifetime::begin(process.kill_switch(), limit + lifetime::MARGIN);
         match timeout(limit, wake.wake(&mut process, agent)).await {
             Ok(Ok(agent)) => {
                 let profile = self.profile.clone();
@@ -246,6 +247,10 @@ struct QemuVm {
 impl Vm for QemuVm {
     fn agent(&self) -> &AgentClient {
         &self.agent
+    }
+
+    fn kill_switch(&self) -> KillSwitch {
+        self.process.kill_switch()
     }
 
     async fn stop(mut self: Box<Self>, grace: Duration) -> Exit {

@@ -3,19 +3,21 @@
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jail::Jail;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 use tokio::process::Child;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
-use vm::{Exit, Slot, VmError};
+use vm::{Exit, KillSwitch, Slot, VmError};
 
 use super::QemuConfig;
 use super::command::{DISK, Disk, MEMORY, Memory, Prepared, Sockets, Start};
@@ -31,6 +33,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
+    kill_switch: KillSwitch,
     qmp: Qmp,
     messages: Tail,
     console: Tail,
@@ -79,8 +82,13 @@ impl Process {
             source,
         })?;
         let stderr = child.stderr.take().expect("it was asked for above");
+        let kill_switch = kill_switch(&child).map_err(|source| VmError::Start {
+            program: config.program.clone(),
+            source,
+        })?;
         let process = Self {
             child,
+            kill_switch,
             qmp: Qmp::new(qmp),
             messages: Tail::of(stderr),
             console: Tail::of(console),
@@ -89,6 +97,11 @@ impl Process {
             _jail: jail,
         };
         Ok((process, agent))
+    }
+
+    /// What kills it from anywhere.
+    pub(super) fn kill_switch(&self) -> KillSwitch {
+        self.kill_switch.clone()
     }
 
     async fn negotiate(&mut self) -> Result<(), VmError> {
@@ -143,6 +156,7 @@ impl Process {
     pub(super) async fn wait(&mut self, grace: Duration) -> Exit {
         match timeout(grace, self.child.wait()).await {
             Ok(Ok(status)) if status.success() => Exit::PoweredOff,
+            Ok(Ok(status)) if self.was_killed(status) => Exit::Killed,
             Ok(Ok(status)) => Exit::VmmFailed(format!(
                 "QEMU ended with {status}: {}",
                 self.messages.whole().await
@@ -153,6 +167,11 @@ impl Process {
                 Err(error) => Exit::VmmFailed(error.to_string()),
             },
         }
+    }
+
+    /// Whether it was the switch that ended it, and not the kernel or somebody else of this host.
+    fn was_killed(&self, status: ExitStatus) -> bool {
+        status.signal() == Some(libc::SIGKILL) && self.kill_switch.is_pulled()
     }
 
     /// A guest that did not answer in time: with what its console says.
@@ -175,6 +194,20 @@ impl Process {
         );
         failed(&error.to_string(), &problem)
     }
+}
+
+/// Kills `child` by its process descriptor, which never comes to mean another process. The descriptor goes with the last clone
+/// of the switch.
+fn kill_switch(child: &Child) -> std::io::Result<KillSwitch> {
+    let id = child.id().expect("nobody has waited for it yet");
+    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
+    let pid = pid.expect("a process id is a positive i32");
+    // It is not reaped before somebody waits for it, so the number is its own until then.
+    let process = pidfd_open(pid, PidfdFlags::empty())?;
+    Ok(KillSwitch::new(format!("QEMU process {id}"), move || {
+        // It fails only where the process has ended.
+        let _ = pidfd_send_signal(&process, Signal::KILL);
+    }))
 }
 
 /// The last words of something that may say more than anybody wants to keep.

@@ -84,6 +84,12 @@ impl Guest {
         });
     }
 
+    /// Kills it and all its processes, from any thread.
+    pub(super) fn kill(&self) {
+        self.end(Exit::Killed);
+        self.processes.kill_all();
+    }
+
     /// How it ended, if it has.
     pub(super) fn exit(&self) -> Option<Exit> {
         self.exit.borrow().clone()

@@ -11,6 +11,7 @@ use super::guest::Guest;
 use super::{Trouble, freeze, server};
 use crate::agent::AgentClient;
 use crate::driver::{BakeVm, Exit, HostProfile, Vm, VmError};
+use crate::kill_switch::KillSwitch;
 use crate::slot::Slot;
 use crate::snapshot::{Machine, SnapshotFiles};
 
@@ -59,8 +60,7 @@ impl FakeVm {
 
 impl Drop for FakeVm {
     fn drop(&mut self) {
-        self.guest.end(Exit::Killed);
-        self.guest.processes().kill_all();
+        self.guest.kill();
     }
 }
 
@@ -68,6 +68,16 @@ impl Drop for FakeVm {
 impl Vm for FakeVm {
     fn agent(&self) -> &AgentClient {
         &self.agent
+    }
+
+    fn kill_switch(&self) -> KillSwitch {
+        let guest = Arc::downgrade(&self.guest);
+        let what = format!("fake guest in {}", self.guest.root().display());
+        KillSwitch::new(what, move || {
+            if let Some(guest) = guest.upgrade() {
+                guest.kill();
+            }
+        })
     }
 
     async fn stop(self: Box<Self>, grace: Duration) -> Exit {
