@@ -12,8 +12,10 @@
 
 use std::time::Duration;
 
+use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::jetstream::{Context, kv};
 use schemas::names::bucket;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
@@ -35,6 +37,8 @@ pub struct Lease {
     leases: Leases,
     key: String,
     holder: String,
+    /// What taking it gave: nobody else ever has the same.
+    taken: u64,
     revision: u64,
     /// When the renewal that the server confirmed last was sent.
     sent_at: Instant,
@@ -93,13 +97,14 @@ impl Leases {
             Some(mark) => mark.revision,
         };
         let sent_at = Instant::now();
-        match self.put(key, holder, free_since).await {
+        match self.put(key, holder, free_since, None).await {
             Ok(revision) => {
                 debug!(key, holder, "lease taken");
                 Ok(Some(Lease {
                     leases: self.clone(),
                     key: key.to_owned(),
                     holder: holder.to_owned(),
+                    taken: revision,
                     revision,
                     sent_at,
                 }))
@@ -115,14 +120,23 @@ impl Leases {
     }
 
     /// A raw publish: the client's own update would drop the time to live.
-    async fn put(&self, key: &str, holder: &str, after: u64) -> Result<u64, PublishError> {
-        let subject = format!("$KV.{}.{key}", bucket::LEASES);
+    async fn put(
+        &self,
+        key: &str,
+        holder: &str,
+        after: u64,
+        id: Option<String>,
+    ) -> Result<u64, PublishError> {
         let message = PublishMessage::build()
             .payload(holder.to_owned().into())
             .ttl(TTL)
             .expected_last_subject_sequence(after);
-        let stored = self.jetstream.send_publish(subject, message).await?.await?;
-        Ok(stored.sequence)
+        let message = match id {
+            Some(id) => message.message_id(id),
+            None => message,
+        };
+        let stored = self.jetstream.send_publish(subject(key), message);
+        Ok(stored.await?.await?.sequence)
     }
 }
 
@@ -142,10 +156,22 @@ impl Lease {
 
     /// Gives it back. Where that does not succeed, it goes when its time is over.
     pub async fn release(self) {
-        let (bucket, revision) = (&self.leases.bucket, Some(self.revision));
-        if let Err(error) = bucket.delete_expect_revision(&self.key, revision).await {
+        let mut gone = self.delete(self.revision).await;
+        if gone.is_err()
+            && let Ok(revision) = self.unconfirmed().await
+        {
+            gone = self.delete(revision).await;
+        }
+        if let Err(error) = gone {
             warn!(key = self.key, %error, "lease not given back: it goes when its time is over");
         }
+    }
+
+    async fn delete(&self, revision: u64) -> Result<(), kv::DeleteError> {
+        let bucket = &self.leases.bucket;
+        bucket
+            .delete_expect_revision(&self.key, Some(revision))
+            .await
     }
 
     async fn renew_until_lost(&mut self) -> LeaseError {
@@ -168,19 +194,41 @@ impl Lease {
         }
     }
 
-    /// Renews it once. After an error that is not [`LeaseError::Lost`] it is held still, until [`Lease::held_until`], and may be renewed.
+    /// Renews it once. After an error that is not [`LeaseError::Lost`] it is held still, until [`Lease::held_until`], and may be renewed;
+    /// also after this was dropped before its end. The server may have stored what was not confirmed: the next renewal finds it by its id.
     pub async fn renew(&mut self) -> Result<(), LeaseError> {
-        let sent_at = Instant::now();
-        let put = self.leases.put(&self.key, &self.holder, self.revision);
-        match put.await {
-            Ok(revision) => {
-                (self.revision, self.sent_at) = (revision, sent_at);
-                Ok(())
-            }
+        match self.put_again().await {
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                Err(self.lost("somebody else has it, or its time was over"))
+                self.revision = self.unconfirmed().await?;
+                self.put_again().await.map_err(failed("renew", &self.key))
             }
-            Err(error) => Err(failed("renew", &self.key)(error)),
+            put => put.map_err(failed("renew", &self.key)),
+        }
+    }
+
+    async fn put_again(&mut self) -> Result<(), PublishError> {
+        let (sent_at, id) = (Instant::now(), Some(self.renewal()));
+        let put = self.leases.put(&self.key, &self.holder, self.revision, id);
+        self.revision = put.await?;
+        self.sent_at = sent_at;
+        Ok(())
+    }
+
+    /// The id of the renewal that follows the revision that is known.
+    fn renewal(&self) -> String {
+        format!("{}-{}-{}", self.key, self.taken, self.revision)
+    }
+
+    /// The revision of a renewal that was stored and not confirmed.
+    async fn unconfirmed(&self) -> Result<u64, LeaseError> {
+        let stream = &self.leases.bucket.stream;
+        let last = stream.direct_get_last_for_subject(subject(&self.key)).await;
+        match last {
+            Ok(last) if id_of(&last) == Some(&self.renewal()) => Ok(last.sequence),
+            Err(error) if error.kind() != DirectGetErrorKind::NotFound => {
+                Err(failed("look for", &self.key)(error))
+            }
+            Ok(_) | Err(_) => Err(self.lost("somebody else has it, or its time was over")),
         }
     }
 
@@ -192,6 +240,15 @@ impl Lease {
     }
 }
 
+fn subject(key: &str) -> String {
+    format!("$KV.{}.{key}", bucket::LEASES)
+}
+
+fn id_of(message: &StreamMessage) -> Option<&str> {
+    let id = message.headers.get(NATS_MESSAGE_ID)?;
+    Some(id.as_str())
+}
+
 fn failed<E>(doing: &'static str, key: &str) -> impl FnOnce(E) -> LeaseError
 where
     E: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -201,5 +258,70 @@ where
         doing,
         key,
         source: error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_nats::jetstream;
+
+    use super::*;
+
+    /// A lease in a bucket of a real nats-server; none where there is no server.
+    async fn lease() -> Option<(Lease, Leases)> {
+        let Ok(url) = std::env::var("NATS_URL") else {
+            eprintln!("skipped: no NATS_URL");
+            return None;
+        };
+        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
+        crate::streams::provision(&jetstream, 1).await.unwrap();
+        let leases = Leases::open(&jetstream).await.unwrap();
+        let key = format!("test.{}", uuid::Uuid::new_v4());
+        let lease = leases.take(&key, "one").await.unwrap().unwrap();
+        assert!(leases.take(&key, "two").await.unwrap().is_none());
+        Some((lease, leases))
+    }
+
+    #[tokio::test]
+    async fn a_renewal_whose_confirmation_was_lost_loses_no_lease() {
+        let Some((mut lease, _)) = lease().await else {
+            return;
+        };
+        let before = (lease.revision, lease.sent_at);
+        lease.renew().await.unwrap();
+        // The server stored it, and its answer was not heard.
+        (lease.revision, lease.sent_at) = before;
+        lease.renew().await.unwrap();
+        lease.renew().await.unwrap();
+        assert!(lease.revision >= before.0 + 3 && lease.sent_at > before.1);
+    }
+
+    #[tokio::test]
+    async fn a_lease_is_given_back_whose_last_renewal_was_not_confirmed() {
+        let Some((mut lease, leases)) = lease().await else {
+            return;
+        };
+        let (before, key) = (lease.revision, lease.key.clone());
+        lease.renew().await.unwrap();
+        lease.revision = before;
+        lease.release().await;
+        assert!(leases.take(&key, "two").await.unwrap().is_some());
+    }
+
+    #[tokio::test]
+    async fn what_somebody_else_took_is_lost_and_what_was_released_is_free() {
+        let Some((mut lease, leases)) = lease().await else {
+            return;
+        };
+        leases.bucket.delete(&lease.key).await.unwrap();
+        let mut taken = leases.take(&lease.key, "two").await.unwrap().unwrap();
+        let renewed = lease.renew().await;
+        assert!(matches!(renewed, Err(LeaseError::Lost { .. })));
+        // Not that of another: it has a revision of its own.
+        lease.release().await;
+        taken.renew().await.unwrap();
+        let key = taken.key.clone();
+        taken.release().await;
+        assert!(leases.take(&key, "three").await.unwrap().is_some());
     }
 }

@@ -3,10 +3,17 @@
 use std::error::Error;
 use std::time::Duration;
 
-use backoff::ExponentialBackoffBuilder;
+use backoff::backoff::Backoff as _;
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use tracing::warn;
 
 use crate::telemetry::Causes;
+
+/// 5 s before the second attempt at a job: long enough for what failed for a moment, as a server that was started anew.
+const FIRST_DELAY: Duration = Duration::from_secs(5);
+
+/// 5 min: a host that is away for longer is not waited for by trying often.
+const LONGEST_DELAY: Duration = Duration::from_mins(5);
 
 /// How often and how long something is tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +78,28 @@ where
     backoff::future::retry_notify(backoff, attempt, say).await
 }
 
+/// How long a job waits for its next attempt after `attempts` of them failed: 5 s after the first, each time three times as long, within a
+/// quarter at random so that jobs that failed together do not come back together, and never longer than 5 min.
+pub fn delay_after(attempts: u32) -> Duration {
+    let mut delays = delays();
+    // More than these make no difference: the longest is reached before.
+    for _ in 1..attempts.min(16) {
+        delays.next_backoff();
+    }
+    let delay = delays.next_backoff().unwrap_or(LONGEST_DELAY);
+    delay.min(LONGEST_DELAY)
+}
+
+fn delays() -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(FIRST_DELAY)
+        .with_multiplier(3.0)
+        .with_randomization_factor(0.25)
+        .with_max_interval(LONGEST_DELAY)
+        .with_max_elapsed_time(None)
+        .build()
+}
+
 impl<E> From<Failure<E>> for backoff::Error<E> {
     fn from(failure: Failure<E>) -> Self {
         match failure {
@@ -88,6 +117,22 @@ mod tests {
 
     fn failure(count: u32) -> io::Error {
         io::Error::other(format!("failure {count}"))
+    }
+
+    #[test]
+    fn each_attempt_at_a_job_is_waited_for_three_times_as_long_and_none_longer_than_5_min() {
+        let around = |seconds: f64, attempts| {
+            let delay = delay_after(attempts).as_secs_f64();
+            let most = (seconds * 1.25).min(300.0);
+            assert!(
+                (seconds * 0.75..=most).contains(&delay),
+                "{attempts}: {delay}"
+            );
+        };
+        for (attempts, seconds) in [(0, 5.0), (1, 5.0), (2, 15.0), (3, 45.0), (9, 300.0)] {
+            around(seconds, attempts);
+        }
+        around(300.0, u32::MAX);
     }
 
     #[tokio::test(start_paused = true)]
