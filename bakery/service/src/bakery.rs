@@ -1,6 +1,7 @@
 //! What a bake needs, and what both kinds of bake share.
 
 mod environment;
+mod guest;
 mod plan;
 mod template;
 #[cfg(test)]
@@ -16,7 +17,7 @@ use schemas::bake::BakeEventKind;
 use schemas::{HostClass, Sha256Digest, TextError};
 use source::Sources;
 use store::{Details, KeyParts, Manifest, Published, Store};
-use vm::{BakeVm, Driver, Exit, HostProfile, Slot};
+use vm::{Driver, HostProfile, Slot};
 
 use crate::config::Config;
 use crate::election::{Election, Turn};
@@ -27,10 +28,9 @@ use crate::history::History;
 use crate::news::{News, Reporter, seconds, timed};
 use crate::transfers::Transfers;
 
-pub use environment::{Baked, Ingredients, Order};
+use guest::Guest;
 
-/// 5 s for a guest whose bake failed to switch itself off: nothing of it is kept.
-const STOP_GRACE: Duration = Duration::from_secs(5);
+pub use environment::{Baked, Ingredients, Order};
 
 /// Writes an initial RAM filesystem: of the agent's program, with what it needs of a folder of kernel modules, to a file.
 /// It blocks.
@@ -110,13 +110,13 @@ impl Bakery {
     async fn publish(
         &self,
         what: &str,
-        vm: Box<dyn BakeVm>,
+        guest: Guest,
         parts: KeyParts,
         details: Details,
         news: &dyn Reporter,
     ) -> Result<Manifest, BakeError> {
         let frozen = files::scratch(&self.work())?;
-        let freezing = async { Ok(vm.snapshot(frozen.path()).await?) };
+        let freezing = guest.freeze(frozen.path());
         let baked = timed(news, &format!("{what}, frozen"), freezing).await?;
         let (slots, canaries) = (self.slots(), &self.config.canaries);
         let checking = gate::check(&*self.driver, &baked, &slots, canaries);
@@ -172,13 +172,4 @@ fn stored(published: &Published, took: Duration) -> String {
         published.chunks - published.chunks_uploaded,
         published.chunks
     )
-}
-
-/// Ends a guest whose bake failed. Where its agent vanished, how it ended says whether the VMM was to blame.
-async fn end(vm: Box<dyn BakeVm>, error: BakeError) -> BakeError {
-    let vanished = error.is_session_end();
-    match vm.stop(STOP_GRACE).await {
-        Exit::VmmFailed(problem) if vanished => BakeError::VmmDied { problem },
-        Exit::VmmFailed(_) | Exit::PoweredOff | Exit::Killed => error,
-    }
 }

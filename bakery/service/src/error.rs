@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bus::lease::LeaseError;
 use bus::objects::ObjectsError;
@@ -58,6 +59,12 @@ pub enum BakeError {
     VmmDied {
         /// What it said.
         problem: String,
+    },
+    /// The guest outlived all its time limits, and was killed.
+    #[error("the guest was still there after {limit:?}, and was killed")]
+    Outlived {
+        /// All of them together.
+        limit: Duration,
     },
     /// The VM could not be started or frozen.
     #[error(transparent)]
@@ -131,6 +138,7 @@ impl BakeError {
             Self::Definitions(error) => error.fault(),
             Self::History(error) => error.fault(),
             Self::VmmDied { .. }
+            | Self::Outlived { .. }
             | Self::Lease(_)
             | Self::Ending
             | Self::Vm(_)
@@ -158,7 +166,8 @@ impl BakeError {
                 Fault::Job | Fault::Message => "invalid_definition",
                 Fault::Host => "host_failed",
             },
-            Self::Vm(_)
+            Self::Outlived { .. }
+            | Self::Vm(_)
             | Self::Store(_)
             | Self::History(_)
             | Self::Lease(_)

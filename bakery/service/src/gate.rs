@@ -20,7 +20,9 @@ use schemas::Sha256Digest;
 use schemas::guest::{BUILD_ROOT, HOSTNAME};
 use serde::Deserialize;
 use store::{ForkReport, GateReport};
-use vm::{AgentError, Driver, Identity, Slot, SnapshotFiles, VmError, search};
+use vm::{
+    AgentError, Driver, Identity, Lifetime, Slot, SnapshotFiles, VmError, agent, lifetime, search,
+};
 use wire::{Probed, SurveySpec};
 
 use crate::error::BakeError;
@@ -30,6 +32,9 @@ const CLOCK_ERROR: Duration = Duration::from_secs(2);
 
 /// 16 MiB of the tree's content: under a second of emulation. Names, sizes and times of the whole disk are compared besides.
 const CONTENT_BYTES: u64 = 16 << 20;
+
+/// What a fork is asked: to probe itself and to look at its disk. Its agent may be silent for so long about either.
+const LONGEST_LOOK: Duration = agent::PATIENCE.saturating_mul(2);
 
 /// A shorter canary would stand somewhere by chance.
 const SHORTEST: usize = 16;
@@ -116,6 +121,7 @@ async fn look_at(
     let (slot, identity) = (Slot::create(slots)?, Identity::fresh(HOSTNAME));
     let begun = Instant::now();
     let vm = driver.fork(files, slot, &identity).await?;
+    let _lifetime = Lifetime::begin(vm.kill_switch(), LONGEST_LOOK + lifetime::MARGIN);
     let answered_ms = milliseconds(begun.elapsed());
     let asked = SystemTime::now();
     let probed = vm.agent().probe().await.map_err(silent("probe a fork"))?;

@@ -22,5 +22,5 @@ pub use error::SetupError;
 pub use network::{Registries, Registry, way_out};
 pub use news::{Happened, News, Silent};
 pub use room::Room;
-pub use steps::{LostStep, Setup, StepFailure};
+pub use steps::{LostStep, Setup, StepFailure, longest};
 pub use transcript::Transcript;

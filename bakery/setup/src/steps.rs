@@ -23,6 +23,15 @@ const KILL_GRACE: Duration = Duration::from_secs(10);
 /// not mean to.
 const GUEST_MARGIN: Duration = Duration::from_secs(30);
 
+/// The longest that a run of all `steps` may take: each is given up when it has not ended by then.
+pub fn longest(steps: &[Step]) -> Duration {
+    steps.iter().map(limit).sum()
+}
+
+fn limit(step: &Step) -> Duration {
+    step.timeout() + KILL_GRACE + GUEST_MARGIN
+}
+
 /// A setup step that did not succeed.
 #[derive(Debug, thiserror::Error)]
 #[error("setup step {step} {problem}")]
@@ -97,7 +106,7 @@ impl Setup<'_> {
         transcript: &mut Transcript,
         news: &dyn News,
     ) -> Result<Termination, AgentError> {
-        let limit = step.timeout() + KILL_GRACE + GUEST_MARGIN;
+        let limit = limit(step);
         let following = self.follow(agent, step, transcript, news);
         let Ok(ended) = timeout(limit, following).await else {
             let (what, step) = (&self.what, &step.name);

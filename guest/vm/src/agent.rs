@@ -31,7 +31,7 @@ const MAX_PROBLEM: usize = 1024;
 /// How long an agent may be silent about anything but a command. Two things take it long without a word: to hash a file before it sends
 /// it, under emulation some 10 GiB in this time, and to settle, where it gives itself 3.5 min for the memory and leaves the rest to
 /// the disk.
-const PATIENCE: Duration = Duration::from_mins(5);
+pub const PATIENCE: Duration = Duration::from_mins(5);
 
 /// What an agent would not or could not do.
 #[derive(Debug, thiserror::Error)]

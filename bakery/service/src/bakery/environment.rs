@@ -9,7 +9,8 @@ use source::Archive;
 use store::{Details, KeyParts, Manifest};
 use vm::{Identity, SnapshotFiles};
 
-use super::{Bakery, end};
+use super::Bakery;
+use super::guest::Guest;
 use crate::definitions::Definitions;
 use crate::error::BakeError;
 use crate::history::Asked;
@@ -127,6 +128,7 @@ impl Bakery {
             Ok(self.driver.derive(&files, slot, &identity).await?)
         };
         let vm = timed(news, &format!("{what}, template started"), deriving).await?;
+        let guest = Guest::new(vm, &definition.setup);
         let epoch = ingredients.template.details.source_date_epoch;
         let room = Room {
             what: what.clone(),
@@ -134,9 +136,9 @@ impl Bakery {
             source_date_epoch: epoch.unwrap_or(SOURCE_DATE_EPOCH),
         };
         let of_setup = OfSetup { what: &what, news };
-        let set_up = room.set_up(vm.agent(), &ingredients.archive, way_out, &of_setup);
+        let set_up = room.set_up(guest.agent(), &ingredients.archive, way_out, &of_setup);
         if let Err(error) = set_up.await {
-            return Err(end(vm, error.into()).await);
+            return Err(guest.end(error.into()).await);
         }
         let details = Details {
             packages: Vec::new(),
@@ -144,7 +146,7 @@ impl Bakery {
             gate: None,
         };
         let manifest = self
-            .publish(&what, vm, ingredients.parts.clone(), details, news)
+            .publish(&what, guest, ingredients.parts.clone(), details, news)
             .await?;
         Ok(manifest.key)
     }

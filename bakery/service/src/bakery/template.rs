@@ -11,8 +11,9 @@ use store::{Details, KeyParts, Manifest};
 use vm::{AgentClient, BootSpec, Machine};
 use wire::User;
 
+use super::Bakery;
+use super::guest::Guest;
 use super::plan::{Plan, is_current, is_fresh};
-use super::{Bakery, end};
 use crate::base::{self, Suppliers};
 use crate::election::Turn;
 use crate::error::BakeError;
@@ -192,15 +193,16 @@ impl Bakery {
         let slot = self.slot()?;
         let booting = async { Ok(self.driver.boot(spec, slot).await?) };
         let vm = timed(news, &format!("{what}, booted"), booting).await?;
-        if let Err(error) = set_up(&what, definition, vm.agent(), news).await {
-            return Err(end(vm, error.into()).await);
+        let guest = Guest::new(vm, &definition.setup);
+        if let Err(error) = set_up(&what, definition, guest.agent(), news).await {
+            return Err(guest.end(error.into()).await);
         }
         let details = Details {
             packages: from.packages,
             source_date_epoch: Some(SOURCE_DATE_EPOCH),
             gate: None,
         };
-        self.publish(&what, vm, from.parts, details, news).await
+        self.publish(&what, guest, from.parts, details, news).await
     }
 }
 

@@ -18,7 +18,7 @@ use schemas::source::GitRef;
 use store::{NoProgress, Snapshot, StoreError};
 use tokio::sync::mpsc;
 use tracing::info;
-use vm::{ExecEvent, Execution, Identity, Slot, SnapshotFiles, Vm};
+use vm::{ExecEvent, Execution, Identity, Lifetime, Slot, SnapshotFiles, Vm, lifetime};
 use wire::{Command, Entry, EntryKind, ExecSpec, Lane, PutSpec, Termination, User};
 
 use crate::git::batch::Batch;
@@ -30,6 +30,9 @@ use crate::sources::Shared;
 
 /// 20 min for one command: a repository of some GiB, under software emulation.
 const COMMAND_TIMEOUT: Duration = Duration::from_mins(20);
+
+/// A repository costs four commands at most: one makes it, two fetch, one sends.
+const LONGEST_FETCH: Duration = COMMAND_TIMEOUT.saturating_mul(4);
 
 /// 64 KiB of git's complaints are kept.
 const MAX_STDERR: usize = 64 * 1024;
@@ -51,6 +54,8 @@ pub(crate) struct Room {
     /// First: the way out is shut before the guest goes.
     way_out: WayOut,
     vm: Box<dyn Vm>,
+    /// Begins anew with every fetch.
+    lifetime: Lifetime,
     guest: Guest,
     /// The host that it leads to.
     pub(crate) endpoint: Endpoint,
@@ -73,6 +78,7 @@ impl Room {
         let identity = Identity::fresh(HOSTNAME);
         let vm = shared.driver.fork(&files, slot, &identity).await;
         let vm = vm.map_err(GitProblem::Vm)?;
+        let lifetime = lifetime_of(&*vm);
         let guest = shared.guest.clone();
         let resolver = Arc::clone(&shared.resolver);
         let way_out = WayOut::open(vm.agent(), guest.proxy_port, rules, resolver).await?;
@@ -80,6 +86,7 @@ impl Room {
         Ok(Self {
             way_out,
             vm,
+            lifetime,
             guest,
             endpoint,
             repositories: 0,
@@ -93,6 +100,7 @@ impl Room {
         wanted: &Wanted,
         objects: Objects,
     ) -> Result<Objects, GitProblem> {
+        self.lifetime = lifetime_of(&*self.vm);
         let directory = self.directory().await?;
         let fetched = self.fetch_into(&directory, wanted).await;
         fetched.map_err(|problem| self.way_out.explain(problem))?;
@@ -199,6 +207,11 @@ impl Room {
         };
         self.vm.agent().exec(&spec).map_err(GitProblem::Agent)
     }
+}
+
+/// Long enough for a whole fetch, from now on.
+fn lifetime_of(vm: &dyn Vm) -> Lifetime {
+    Lifetime::begin(vm.kill_switch(), LONGEST_FETCH + lifetime::MARGIN)
 }
 
 /// The snapshot of the template that git runs in.
