@@ -23,6 +23,7 @@
 //! | `base`, `root`, `kernel` | what a template is booted from |
 //! | [`gate`] | what every bake is checked by before it is published |
 //! | `election` | which bakery bakes, of all that could |
+//! | `janitor` | keeps the queue of jobs in order: consumers, and jobs that no worker ends |
 //! | [`history`] | which keys failed, and what was baked last |
 //! | [`news`], [`events`] | what a bake tells, and where |
 //! | [`error`] | what can go wrong, and whose fault it is |
@@ -49,6 +50,7 @@ mod human;
 pub mod init;
 pub mod inspect;
 pub mod inventory;
+mod janitor;
 mod kernel;
 pub mod list;
 pub mod news;

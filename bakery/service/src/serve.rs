@@ -8,6 +8,7 @@
 //! | [`triggers`] | turns a changed source into requests |
 //! | [`keeper`] | bakes again what changed or is too old |
 //! | [`collector`] | takes away what nobody needs |
+//! | [`crate::janitor`] | keeps the queue of jobs in order |
 //!
 //! | what happens | event | the message |
 //! | --- | --- | --- |
@@ -60,6 +61,7 @@ use crate::config::Config;
 use crate::definitions::Definitions;
 use crate::election::Election;
 use crate::history::History;
+use crate::janitor::Janitor;
 
 /// 8 requests at a time: those that wait for another bakery cost a source's scratch files each.
 const REQUESTS_AT_ONCE: usize = 8;
@@ -81,6 +83,7 @@ pub async fn run(
     };
     let server = Arc::new(server?);
     info!(class = %server.bakery.class(), "bakery ready");
+    let janitor = server.janitor().await?;
     let mut parts = JoinSet::new();
     let (requests, triggers) = (Requests(server.clone()), Triggers(server.clone()));
     let end = || shutdown.clone();
@@ -88,6 +91,7 @@ pub async fn run(
     parts.spawn(server.triggers().serve(Arc::new(triggers), end()));
     parts.spawn(Keeper::new(server.clone()).keep(end()));
     parts.spawn(collector::serve(server.clone(), end()));
+    parts.spawn(janitor.keep(end()));
     while let Some(ended) = parts.join_next().await {
         // One of them ends by itself only where it panicked; the others must not go on without it.
         shutdown.cancel();
@@ -108,6 +112,8 @@ struct Server {
     definitions: Definitions,
     history: History,
     workers: kv::Store,
+    leases: Leases,
+    name: Token,
     config: Arc<Config>,
     client: async_nats::Client,
     jetstream: jetstream::Context,
@@ -144,6 +150,7 @@ impl Server {
         });
         let leases = Leases::open(&jetstream).await;
         let leases = leases.with_context(|| not_made(bucket::LEASES))?;
+        let name = name();
         let parts = Parts {
             config: config.clone(),
             driver,
@@ -153,7 +160,7 @@ impl Server {
             sources: sources.clone(),
         };
         let history = History::new(snapshots);
-        let election = Election::among(leases, name(), shutdown.clone());
+        let election = Election::among(leases.clone(), name.clone(), shutdown.clone());
         let server = Self {
             bakery: Bakery::new(parts, election, Some(history.clone()))?,
             objects,
@@ -161,6 +168,8 @@ impl Server {
             definitions: Definitions::open(&jetstream).await?,
             history,
             workers: open(&jetstream, bucket::WORKERS).await?,
+            leases,
+            name,
             config,
             client,
             jetstream,
@@ -185,6 +194,17 @@ impl Server {
             consumer: streams::trigger_consumer(),
             at_once: TRIGGERS_AT_ONCE,
         }
+    }
+
+    async fn janitor(&self) -> anyhow::Result<Janitor> {
+        Ok(Janitor {
+            client: self.client.clone(),
+            jetstream: self.jetstream.clone(),
+            leases: self.leases.clone(),
+            records: open(&self.jetstream, bucket::JOBS).await?,
+            cancels: open(&self.jetstream, bucket::CANCELS).await?,
+            name: self.name.clone(),
+        })
     }
 
     /// Where sources lie while they are read.
@@ -216,7 +236,7 @@ fn not_made(bucket: &str) -> String {
     format!("open the bucket {bucket}: was `bakery init` run on this server?")
 }
 
-/// By what people tell the holders of leases apart: one name for each start of a bakery.
+/// By what people tell the holders of leases apart, and who ended a job in the queue: one name for each start of a bakery.
 fn name() -> Token {
     Uuid::now_v7().into()
 }
