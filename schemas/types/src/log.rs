@@ -21,12 +21,12 @@ use crate::token::Token;
 /// Most bytes of one chunk: a sixteenth of the default `max_payload` of a NATS server.
 pub const MAX_CHUNK_BYTES: usize = 64 * 1024;
 
-const ATTEMPT: &str = "Attempt";
-const STEP: &str = "Step";
-const STREAM: &str = "Stream";
-const SEQ: &str = "Seq";
-const TIME: &str = "Time";
-const EOF: &str = "Eof";
+pub(crate) const ATTEMPT: &str = "Attempt";
+pub(crate) const STEP: &str = "Step";
+pub(crate) const STREAM: &str = "Stream";
+pub(crate) const SEQ: &str = "Seq";
+pub(crate) const TIME: &str = "Time";
+pub(crate) const EOF: &str = "Eof";
 
 /// Where a chunk belongs.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,22 +2,32 @@
 
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 #[test]
 fn the_checked_in_schemas_are_what_the_types_generate() {
-    let update = std::env::var_os("UPDATE_SCHEMAS").is_some();
     for (name, schema) in schemas::json_schema::all() {
-        let file = folder().join(format!("{name}.schema.json"));
-        let generated = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        if update {
-            std::fs::write(&file, &generated).unwrap();
-        }
-        let checked_in = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(
-            checked_in == generated,
-            "{} is not what the types generate: run UPDATE_SCHEMAS=1 cargo test -p schemas",
-            file.display()
-        );
+        assert_generated(&format!("{name}.schema.json"), &schema);
     }
+}
+
+#[test]
+fn the_checked_in_asyncapi_document_is_what_the_types_generate() {
+    assert_generated("asyncapi.json", &schemas::asyncapi::document());
+}
+
+fn assert_generated(name: &str, value: &impl Serialize) {
+    let file = folder().join(name);
+    let generated = serde_json::to_string_pretty(value).unwrap() + "\n";
+    if std::env::var_os("UPDATE_SCHEMAS").is_some() {
+        std::fs::write(&file, &generated).unwrap();
+    }
+    let checked_in = std::fs::read_to_string(&file).unwrap_or_default();
+    assert!(
+        checked_in == generated,
+        "{} is not what the types generate: run UPDATE_SCHEMAS=1 cargo test -p schemas",
+        file.display()
+    );
 }
 
 #[test]
