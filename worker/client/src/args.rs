@@ -1,20 +1,21 @@
 //! The command line.
 
+mod dead;
+mod explain;
+mod one_job;
 mod servers;
+mod submit;
 mod values;
 
-use std::path::PathBuf;
-
 use clap::{Parser, Subcommand};
-use schemas::digest::GitCommit;
-use schemas::https::HttpsUri;
-use schemas::job::OnMissing;
-use schemas::source::{ArchiveUri, GitRef};
-use schemas::{EnvName, HostClass, JobSubject, KeyPrefix, Priority, Sha256Digest, Token, Trust};
+use schemas::{Token, Trust};
 
+pub(crate) use dead::{Dead, List, Replay};
+pub(crate) use explain::Explain;
+pub(crate) use one_job::{Cancel, Logs, OneJob, Outcome, Wait, Why};
 pub(crate) use servers::Servers;
-pub(crate) use values::{Named, Pair};
-use values::{archive_uri, on_missing};
+pub(crate) use submit::{Environment, Pinned, Submit};
+pub(crate) use values::Named;
 
 /// Hermetic builds in forked microVMs.
 #[derive(Debug, Parser)]
@@ -30,8 +31,41 @@ pub(crate) struct Args {
 pub(crate) enum Command {
     /// Build what is committed in a directory, or a commit of a repository, or an archive.
     ///
-    /// For a directory, packs the tree of HEAD, uploads it under its digest and publishes a job. What is not committed is not built.
+    /// For a directory, packs the tree of HEAD, uploads it under its digest and publishes a job. What is not committed is not built,
+    /// unless --dirty says so.
+    ///
+    /// Prints the job's id, which is what the other commands ask for. Exits as the build did where it waits: 0 for success, a failed
+    /// step's own code, 1 for another failure, 64 for an invalid job, 70 for an error, 124 for a timeout, 130 for a cancellation.
     Submit(Box<Submit>),
+
+    /// Wait for a job's result, print it, and exit as the build did.
+    ///
+    /// Exits with 75 where --timeout is over first.
+    Wait(Wait),
+
+    /// Print a job's result, and exit as the build did.
+    ///
+    /// Exits with 75 where there is none yet.
+    Result(Outcome),
+
+    /// Print a job's log: all of it once the job has ended, else what the live log has so far.
+    ///
+    /// Output goes to standard output; where an attempt begins or ends, and what is missing, to standard error.
+    Logs(Logs),
+
+    /// Say where a job stands: waiting for what, running where, or ended how.
+    ///
+    /// What may not be asked is named, and the rest is said. Exits with 66 where nothing is known of the job.
+    Why(Why),
+
+    /// End a job, wherever it is: it may wait, run, or have been published a moment ago.
+    ///
+    /// Answers `cancelling`, `already finished` with the result's status, or `not found`, which exits with 66 and cancels nothing.
+    Cancel(Cancel),
+
+    /// Jobs that ran out of attempts.
+    #[command(subcommand)]
+    Dead(Dead),
 
     /// Environments.
     #[command(subcommand)]
@@ -45,174 +79,6 @@ pub(crate) enum Env {
     ///
     /// Without a key: the key that an environment has for what is committed in a directory, computed as a worker computes it.
     Explain(Box<Explain>),
-}
-
-/// Print each part of a snapshot key; of two keys, the parts that differ.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Explain {
-    /// Keys of published snapshots, or their first six digits or more, if these are enough.
-    #[arg(value_name = "KEY", num_args = 0..=2)]
-    pub(crate) keys: Vec<KeyPrefix>,
-
-    #[command(flatten)]
-    pub(crate) environment: MaybeEnvironment,
-
-    /// The directory that the inputs are taken from, as they are committed.
-    #[arg(long, default_value = ".", value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-
-    /// The class of hosts; that of the workers where they have one.
-    #[arg(long, value_name = "CLASS")]
-    pub(crate) class: Option<HostClass>,
-
-    /// Print JSON.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) domain: Domain,
-
-    /// The bucket for snapshots.
-    #[arg(
-        long,
-        env = "SOURDOUGH_SNAPSHOT_BUCKET",
-        default_value = "build-snapshots",
-        value_name = "NAME"
-    )]
-    pub(crate) snapshot_bucket: String,
-
-    #[command(flatten)]
-    pub(crate) servers: Servers,
-}
-
-/// Which environment, if no key is given.
-#[derive(Debug, clap::Args)]
-#[group(multiple = false, conflicts_with = "keys")]
-pub(crate) struct MaybeEnvironment {
-    /// One of the tenant's environments.
-    #[arg(long = "environment", value_name = "NAME")]
-    pub(crate) name: Option<Token>,
-
-    /// A definition that need not be stored.
-    #[arg(long = "environment-file", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-}
-
-/// The environment to build in.
-#[derive(Debug, clap::Args)]
-#[group(multiple = false, required = true)]
-pub(crate) struct Environment {
-    /// The environment to build in, one of the tenant's.
-    #[arg(long = "environment", value_name = "NAME")]
-    pub(crate) name: Option<Token>,
-
-    /// A definition of the environment to build in, which goes with the job.
-    #[arg(long = "environment-file", value_name = "FILE")]
-    pub(crate) file: Option<PathBuf>,
-}
-
-/// What is built, where that is no directory.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Pinned {
-    /// A git repository behind https, on a host that the operator allows the tenant.
-    #[arg(long, value_name = "URI", requires = "commit", conflicts_with_all = ["dir", "archive_uri"])]
-    pub(crate) git: Option<HttpsUri>,
-
-    /// The full id of the commit.
-    #[arg(long, value_name = "HASH", requires = "git")]
-    pub(crate) commit: Option<GitCommit>,
-
-    /// A branch or tag that leads to the commit, for servers that do not hand out a commit by its id.
-    #[arg(long = "ref", value_name = "REF", requires = "git")]
-    pub(crate) reference: Option<GitRef>,
-
-    /// Fetch submodules as well, each at the commit that the tree pins.
-    #[arg(long, requires = "git")]
-    pub(crate) submodules: bool,
-
-    /// A `.tar.zst` in the tenant's part of the source bucket, or behind https.
-    #[arg(long, value_name = "URI", requires = "sha256", conflicts_with = "dir", value_parser = archive_uri)]
-    pub(crate) archive_uri: Option<ArchiveUri>,
-
-    /// What its bytes hash to.
-    #[arg(long, value_name = "DIGEST", requires = "archive_uri")]
-    pub(crate) sha256: Option<Sha256Digest>,
-}
-
-/// Build what is committed in a directory.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Submit {
-    /// The directory: a git repository, or a folder inside one, which is then the whole source tree.
-    #[arg(long, default_value = ".", value_name = "DIR")]
-    pub(crate) dir: PathBuf,
-
-    #[command(flatten)]
-    pub(crate) pinned: Pinned,
-
-    #[command(flatten)]
-    pub(crate) environment: Environment,
-
-    /// What happens where the environment has no snapshot for this source: wait for a bake, run its setup in the job, or fail.
-    #[arg(long, default_value = "bake", value_name = "WHAT", value_parser = on_missing())]
-    pub(crate) on_missing: OnMissing,
-
-    /// A shell command, as "make build"; with a name, as "test: npm test". Repeat for more; they run in order.
-    #[arg(
-        long = "step",
-        value_name = "[NAME: ]COMMAND",
-        default_value = "make build"
-    )]
-    pub(crate) steps: Vec<Named>,
-
-    /// Files to read out afterwards, as "dist/**"; with a name, as "dist: dist/**". No match is a failure. Repeat for more.
-    #[arg(long = "artifact", value_name = "[NAME: ]GLOB")]
-    pub(crate) artifacts: Vec<Named>,
-
-    /// A variable for every step.
-    #[arg(long = "env", value_name = "NAME=VALUE")]
-    pub(crate) env: Vec<Pair<EnvName>>,
-
-    /// A note of your own, kept with the job.
-    #[arg(long = "label", value_name = "NAME=VALUE")]
-    pub(crate) labels: Vec<Pair<String>>,
-
-    /// Seconds that all steps together may take.
-    #[arg(long, value_name = "SECONDS", default_value_t = 1800)]
-    pub(crate) timeout: u32,
-
-    /// Follow the log, and exit as the build did.
-    #[arg(long)]
-    pub(crate) wait: bool,
-
-    /// Print the result as JSON on standard output, and the log on standard error. Implies --wait.
-    #[arg(long)]
-    pub(crate) json: bool,
-
-    #[command(flatten)]
-    pub(crate) queue: Queue,
-
-    #[command(flatten)]
-    pub(crate) servers: Servers,
-}
-
-/// Where in the queue the job goes.
-#[derive(Debug, clap::Args)]
-pub(crate) struct Queue {
-    #[command(flatten)]
-    domain: Domain,
-
-    /// The set of workers.
-    #[arg(
-        long,
-        env = "SOURDOUGH_POOL",
-        default_value = "default",
-        value_name = "NAME"
-    )]
-    pool: Token,
-
-    /// 0 (first) to 9.
-    #[arg(long, default_value_t = Priority::default(), value_name = "DIGIT")]
-    priority: Priority,
 }
 
 /// Who asks: snapshots are of one tenant and one trust.
@@ -235,18 +101,6 @@ pub(crate) struct Domain {
         value_name = "TRUST"
     )]
     pub(crate) trust: Trust,
-}
-
-impl Queue {
-    /// The subject that the job is published to.
-    pub(crate) fn subject(&self) -> JobSubject {
-        JobSubject {
-            pool: self.pool.clone(),
-            trust: self.domain.trust,
-            priority: self.priority,
-            tenant: self.domain.tenant.clone(),
-        }
-    }
 }
 
 #[cfg(test)]

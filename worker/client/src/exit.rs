@@ -6,7 +6,9 @@
 //! | the step's | `failure` of a step that exited with a code above 0 |
 //! | 1 | any other `failure` |
 //! | 64 | the job or the command line is invalid |
+//! | 66 | nothing is known of the job |
 //! | 70 | `error`, and trouble of this program's own |
+//! | 75 | the job has no result yet |
 //! | 124 | `timeout` |
 //! | 130 | `cancellation`, and an interrupt from the keyboard |
 
@@ -15,10 +17,16 @@ use std::process::ExitCode;
 use bus::telemetry::Causes;
 use schemas::{FieldError, JobResult, Reason, Status};
 
+use crate::interrupt::Interrupted;
+
 /// `EX_USAGE` of `sysexits.h`.
 const INVALID: u8 = 64;
 /// `EX_SOFTWARE` of `sysexits.h`.
 const ERROR: u8 = 70;
+/// `EX_NOINPUT` of `sysexits.h`.
+const NOT_FOUND: u8 = 66;
+/// `EX_TEMPFAIL` of `sysexits.h`.
+const NOT_YET: u8 = 75;
 /// What `timeout` exits with.
 const TIMEOUT: u8 = 124;
 /// What a shell reports of a process that an interrupt ended.
@@ -62,10 +70,22 @@ pub(crate) fn trouble(error: &anyhow::Error) -> ExitCode {
     }
 }
 
-/// Says that only the waiting was interrupted.
-pub(crate) fn interrupted() -> ExitCode {
-    eprintln!("sourdough: interrupted; a job that was submitted goes on");
+/// Says what was interrupted, and how to come back to it.
+pub(crate) fn interrupted(what: &Interrupted) -> ExitCode {
+    eprintln!("sourdough: {what}");
     CANCELLED.into()
+}
+
+/// Says that there is nothing of that name.
+pub(crate) fn not_found(what: &str) -> ExitCode {
+    eprintln!("sourdough: {what}");
+    NOT_FOUND.into()
+}
+
+/// Says that what was asked for may come.
+pub(crate) fn not_yet(what: &str) -> ExitCode {
+    eprintln!("sourdough: {what}");
+    NOT_YET.into()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ use crate::git::Head;
 use crate::inputs;
 use crate::interrupt::Interrupt;
 use crate::parts::{Difference, Row, differences, rows};
-use crate::submit::GIVE_UP_AFTER;
+use crate::server::GIVE_UP_AFTER;
 use crate::summary::one_line;
 
 /// Does it all, and gives the code to exit with.

@@ -3,14 +3,17 @@
 use async_nats::jetstream::{Context, Message};
 use bus::follow::{self, Followed};
 use bytes::Bytes;
-use schemas::Token;
 use schemas::log::ChunkHeader;
 use schemas::names::{log_subject, stream};
 use tokio::sync::mpsc;
 
+use crate::job_name::JobName;
+
 /// A chunk of the log.
 #[derive(Debug)]
 pub(crate) struct Chunk {
+    /// Its place in the stream.
+    pub(crate) sequence: u64,
     /// Where it belongs.
     pub(crate) header: ChunkHeader,
     /// What was written.
@@ -18,16 +21,11 @@ pub(crate) struct Chunk {
 }
 
 /// Sends every chunk of the job's log to `chunks`, until nobody listens.
-pub(crate) async fn follow(
-    jetstream: Context,
-    tenant: Token,
-    job_id: Token,
-    chunks: mpsc::Sender<Chunk>,
-) {
+pub(crate) async fn follow(jetstream: Context, job: JobName, chunks: mpsc::Sender<Chunk>) {
     let log = Followed {
         stream: stream::LOGS,
-        subject: log_subject(&tenant, &job_id),
-        name: format!("follow-{job_id}-{}", std::process::id()),
+        subject: log_subject(&job.tenant, &job.id),
+        name: format!("follow-{}-{}", job.id, std::process::id()),
         next_sequence: 1,
     };
     follow::follow(jetstream, log, chunk, chunks).await;
@@ -39,6 +37,7 @@ fn chunk(message: &Message) -> Option<Chunk> {
     let header =
         ChunkHeader::read(|name| headers.get(name).map(async_nats::HeaderValue::as_str)).ok()?;
     Some(Chunk {
+        sequence: message.info().ok()?.stream_sequence,
         header,
         bytes: message.payload.clone(),
     })

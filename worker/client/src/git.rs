@@ -1,11 +1,15 @@
 //! What is committed: the tree of HEAD below a directory, and its bytes, as git stores them. No attribute and no filter is applied, so
-//! the tree is the same on every machine.
+//! the tree is the same on every machine. [`Head::with_changes`] gives what would be committed now.
+
+mod standing;
 
 use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use schemas::{TextError, TreePath};
+
+use standing::Scratch;
 
 /// A directory, at its last commit.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub(crate) struct Head {
     tree: String,
     /// When the commit was made, in seconds since 1970.
     pub(crate) time: u64,
+    /// What git has of it that the repository does not.
+    scratch: Option<Scratch>,
 }
 
 /// One file of a tree.
@@ -71,6 +77,15 @@ pub(crate) enum GitError {
         #[source]
         source: TextError,
     },
+    /// What is not committed cannot be written down for git.
+    #[error("copy what git knows of {}", dir.display())]
+    Scratch {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// git said something that we do not understand.
     #[error("git answered {said:?}")]
     Answer {
@@ -101,20 +116,24 @@ impl Head {
             dir: dir.to_owned(),
             tree,
             time,
+            scratch: None,
         })
     }
 
-    /// Whether something in the directory is not committed.
-    pub(crate) fn has_changes(&self) -> Result<bool, GitError> {
-        Ok(!output(&self.dir, &["status", "--porcelain", "-z", "--", "."])?.is_empty())
+    /// The paths in the directory that are not as they were committed, from the root of the repository; a new folder stands for all in it.
+    pub(crate) fn changes(&self) -> Result<Vec<String>, GitError> {
+        // Without renames, each is two letters, a space and one path.
+        let command = ["status", "--porcelain", "--no-renames", "-z", "--", "."];
+        let listing = output(git(&self.dir, &command), &command, &self.dir)?;
+        let entries = listing.split(|byte| *byte == 0);
+        let path = |entry: &[u8]| String::from_utf8_lossy(entry.get(3..)?).into_owned().into();
+        Ok(entries.filter_map(path).collect())
     }
 
     /// Its files, sorted by the bytes of their paths.
     pub(crate) fn entries(&self) -> Result<Vec<Entry>, GitError> {
-        let listing = output(
-            &self.dir,
-            &["ls-tree", "-r", "-z", "--full-tree", &self.tree],
-        )?;
+        let command = ["ls-tree", "-r", "-z", "--full-tree", &self.tree];
+        let listing = output(self.git(&command), &command, &self.dir)?;
         let lines = listing
             .split(|byte| *byte == 0)
             .filter(|line| !line.is_empty());
@@ -125,7 +144,8 @@ impl Head {
 
     /// Opens its bytes.
     pub(crate) fn blobs(&self) -> Result<Blobs, GitError> {
-        let mut child = git(&self.dir, &["cat-file", "--batch"])
+        let mut child = self
+            .git(&["cat-file", "--batch"])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::inherit())
@@ -142,6 +162,15 @@ impl Head {
                 .expect("its output is a pipe, as asked for above"),
         );
         Ok(Blobs { ask, answer, child })
+    }
+
+    /// git, with what is only in the scratch place.
+    fn git(&self, command: &[&str]) -> Command {
+        let mut git = git(&self.dir, command);
+        if let Some(scratch) = &self.scratch {
+            scratch.add_to(&mut git);
+        }
+        git
     }
 }
 
@@ -235,17 +264,14 @@ fn tree_path(path: &str) -> Result<TreePath, GitError> {
 
 /// What git prints, without the end of the line.
 fn line(dir: &Path, command: &[&str]) -> Result<String, GitError> {
-    let bytes = output(dir, command)?;
+    let bytes = output(git(dir, command), command, dir)?;
     Ok(String::from_utf8_lossy(&bytes)
         .trim_end_matches('\n')
         .to_owned())
 }
 
-fn output(dir: &Path, command: &[&str]) -> Result<Vec<u8>, GitError> {
-    let output = git(dir, command)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(GitError::Run)?;
+fn output(mut git: Command, command: &[&str], dir: &Path) -> Result<Vec<u8>, GitError> {
+    let output = git.stdin(Stdio::null()).output().map_err(GitError::Run)?;
     if output.status.success() {
         return Ok(output.stdout);
     }

@@ -55,11 +55,14 @@ pub(crate) fn draft(submit: &Submit, environment: EnvironmentChoice) -> Result<D
             .map(|pair| (pair.name.clone(), pair.value.clone()))
             .collect(),
         timeouts: Timeouts {
+            queue_s: submit.queue_timeout,
             run_s: submit.timeout,
             ..Timeouts::default()
         },
         artifacts: artifacts(&submit.artifacts)?,
-        retry: Retry::default(),
+        retry: Retry {
+            max_attempts: submit.max_attempts,
+        },
         labels: submit
             .labels
             .iter()
@@ -149,6 +152,10 @@ mod tests {
             "CI=true",
             "--timeout",
             "60",
+            "--queue-timeout",
+            "90",
+            "--max-attempts",
+            "1",
         ]);
         let job = serde_json::to_value(job.unwrap()).unwrap();
         assert_eq!(job["source"]["archive"]["uri"], "s3://build-sources/acme/x");
@@ -157,6 +164,8 @@ mod tests {
         assert_eq!(job["steps"][1]["sh"], "make test");
         assert_eq!(job["steps"][1]["timeout_s"], 60);
         assert_eq!(job["timeouts"]["run_s"], 60);
+        assert_eq!(job["timeouts"]["queue_s"], 90);
+        assert_eq!(job["retry"]["max_attempts"], 1);
         assert_eq!(job["artifacts"][0]["name"], "artifact-1");
         assert_eq!(job["env"]["CI"], "true");
         Job::parse(job.to_string().as_bytes()).unwrap();
@@ -197,6 +206,9 @@ mod tests {
             job_of(&["--timeout", "0"]).unwrap_err().to_string(),
             "steps[0].timeout_s: must be between 1 and 86400, is 0"
         );
+        for flags in [["--max-attempts", "0"], ["--queue-timeout", "0"]] {
+            assert!(job_of(&flags).is_err(), "{flags:?}");
+        }
         let error = job_of(&["--source-bucket", "A/B"]).unwrap_err();
         assert_eq!(error.field, "source.archive.uri");
     }

@@ -1,9 +1,12 @@
-//! `sourdough`: submit a build, follow its log, and exit as it did; explain what a snapshot's key is made of.
+//! `sourdough`: submit a build, follow its log, and exit as it did; say where a job stands, end it, or publish it again; explain what a
+//! snapshot's key is made of.
 //!
-//! Standard output carries the log as it is (with `--json` the result instead, with neither the job's id); everything that is said about
+//! Standard output carries what was asked for: the log as it is, the answer, or with `--json` that as JSON. Everything that is said about
 //! it goes to standard error. The exit codes are in [`exit`].
 
 mod args;
+mod cancel;
+mod dead;
 mod definition;
 mod exit;
 mod explain;
@@ -12,15 +15,24 @@ mod git;
 mod inputs;
 mod interrupt;
 mod job;
+mod job_name;
+mod logs;
+mod outcome;
 mod pack;
 mod parts;
 mod progress;
 mod publish;
+mod queue;
+mod result;
+mod screen;
+mod server;
 mod submit;
 mod summary;
+mod traceparent;
 mod transcript;
 mod upload;
 mod waiting;
+mod why;
 
 use std::process::ExitCode;
 
@@ -29,7 +41,7 @@ use bus::telemetry::{self, Format, QUIET_FILTER};
 use clap::Parser as _;
 use tokio::runtime::Runtime;
 
-use crate::args::{Args, Command, Env};
+use crate::args::{Args, Command, Dead, Env};
 use crate::interrupt::{Interrupt, Interrupted};
 
 fn main() -> ExitCode {
@@ -39,8 +51,10 @@ fn main() -> ExitCode {
     };
     match run(args) {
         Ok(code) => code,
-        Err(error) if error.is::<Interrupted>() => exit::interrupted(),
-        Err(error) => exit::trouble(&error),
+        Err(error) => match error.downcast_ref::<Interrupted>() {
+            Some(interrupted) => exit::interrupted(interrupted),
+            None => exit::trouble(&error),
+        },
     }
 }
 
@@ -58,6 +72,14 @@ async fn commanded(command: Command) -> anyhow::Result<ExitCode> {
     let mut interrupt = Interrupt::listen().context("listen for an interrupt")?;
     match command {
         Command::Submit(submit) => submit::run(&submit, &mut interrupt).await,
+        Command::Wait(wait) => result::wait(&wait, &mut interrupt).await,
+        Command::Result(asked) => interrupt.or(result::show(&asked)).await,
+        Command::Logs(logs) => logs::run(&logs, &mut interrupt).await,
+        Command::Why(why) => interrupt.or(why::run(&why)).await,
+        Command::Cancel(cancel) => cancel::run(&cancel, &mut interrupt).await,
+        Command::Dead(Dead::List(list)) => interrupt.or(dead::list(&list)).await,
+        Command::Dead(Dead::Show(asked)) => interrupt.or(dead::show(&asked)).await,
+        Command::Dead(Dead::Replay(replay)) => dead::replay(&replay, &mut interrupt).await,
         Command::Env(Env::Explain(explain)) => explain::run(&explain, &mut interrupt).await,
     }
 }

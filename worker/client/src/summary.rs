@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! status     failure: step_exit_nonzero, step test exited with 1
-//! job        0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11, attempt 1 on w1, 10.6 s
+//! job        0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11, attempt 2 on w1, 10.6 s
 //! ran in     widget on node, fork, qemu with tcg, snapshot sha256:ab12…
 //! steps      build success in 8.1 s; test failure (exit 1) in 0.9 s
 //! artifacts  dist/widget.tar.gz 81231 bytes sha256:ab12…
@@ -167,7 +167,7 @@ pub(crate) mod tests {
         let digest = "ab12cd34".repeat(8);
         let expected = [
             "status     failure: step_exit_nonzero, step test exited with 1".to_owned(),
-            "job        0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11, attempt 1 on w1, 10.6 s".to_owned(),
+            "job        0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11, attempt 2 on w1, 10.6 s".to_owned(),
             format!("ran in     widget on node, fork, qemu with tcg, snapshot sha256:{digest}"),
             "steps      build success in 8.1 s; test failure (exit 1) in 0.9 s".to_owned(),
             format!("artifacts  dist/widget.tar.gz 81231 bytes sha256:{digest}"),

@@ -33,7 +33,7 @@ pub(crate) async fn upload(
         digest: packed.digest.into(),
     };
     // Another size is an object that somebody else's tool left half written.
-    if interrupt.or(objects.size(bucket, &key)).await? != Some(packed.size_bytes) {
+    if interrupt.or(Box::pin(objects.size(bucket, &key))).await? != Some(packed.size_bytes) {
         let upload = objects.upload(bucket, &key);
         send(upload, File::from_std(packed.file), interrupt).await?;
     }

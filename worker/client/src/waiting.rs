@@ -2,24 +2,19 @@
 
 use async_nats::jetstream::{Context, Message};
 use bus::follow::{self, Followed};
-use schemas::Token;
 use schemas::event::{Event, EventKind};
 use schemas::names::{event_subject, stream};
 use tokio::sync::mpsc;
 
+use crate::job_name::JobName;
 use crate::summary::one_line;
 
 /// Sends every event of the job to `events`, until nobody listens.
-pub(crate) async fn follow(
-    jetstream: Context,
-    tenant: Token,
-    job_id: Token,
-    events: mpsc::Sender<Event>,
-) {
+pub(crate) async fn follow(jetstream: Context, job: JobName, events: mpsc::Sender<Event>) {
     let followed = Followed {
         stream: stream::EVENTS,
-        subject: event_subject(&tenant, &job_id),
-        name: format!("events-{job_id}-{}", std::process::id()),
+        subject: event_subject(&job.tenant, &job.id),
+        name: format!("events-{}-{}", job.id, std::process::id()),
         next_sequence: 1,
     };
     let read = |message: &Message| Event::parse(&message.payload).ok();

@@ -182,16 +182,58 @@ fn a_folder_of_a_repository_is_a_tree_of_its_own() {
 }
 
 #[test]
-fn changes_that_are_not_committed_are_noticed_in_the_folder_they_are_in() {
+fn changes_that_are_not_committed_are_named_in_the_folder_they_are_in() {
     let dir = repository();
-    assert!(!Head::of(dir.path()).unwrap().has_changes().unwrap());
+    let changes = |path: &Path| Head::of(path).unwrap().changes().unwrap();
+    assert!(changes(dir.path()).is_empty());
     fs::write(dir.path().join("run.sh"), "changed\n").unwrap();
-    assert!(Head::of(dir.path()).unwrap().has_changes().unwrap());
+    fs::rename(dir.path().join("web-index"), dir.path().join("moved")).unwrap();
+    assert_eq!(changes(dir.path()), ["run.sh", "web-index", "moved"]);
+    assert!(changes(&dir.path().join("web")).is_empty());
+}
+
+#[test]
+fn a_directory_as_it_stands_is_what_a_commit_of_it_would_be() {
+    let dir = repository();
+    let at = |path: &str| dir.path().join(path);
+    fs::write(at(".gitignore"), "*.log\n").unwrap();
+    fs::write(at("noise.log"), "ignored\n").unwrap();
+    fs::write(at("web/src/app.js"), "changed\n").unwrap();
+    fs::write(at("new"), "new\n").unwrap();
+    fs::remove_file(at("run.sh")).unwrap();
+    let objects = || {
+        Command::new("find")
+            .arg(at(".git"))
+            .output()
+            .unwrap()
+            .stdout
+    };
+    let before = objects();
+    let standing = |path: &Path| Head::of(path).unwrap().with_changes().unwrap();
+    let packed = pack(&standing(dir.path())).unwrap();
+    let folder = pack(&standing(&at("web"))).unwrap();
+    assert_eq!(objects(), before, "the repository is as it was");
+    assert_eq!(Head::of(dir.path()).unwrap().changes().unwrap().len(), 4);
+    commit(dir.path());
+    let committed = pack(&Head::of(dir.path()).unwrap()).unwrap();
+    assert_eq!(packed.digest, committed.digest);
+    let paths: Vec<_> = listing(packed).into_iter().map(|(path, ..)| path).collect();
+    assert!(!paths.contains(&"noise.log".to_owned()) && !paths.contains(&"run.sh".to_owned()));
+    let committed = pack(&Head::of(&at("web")).unwrap()).unwrap();
+    assert_eq!(folder.digest, committed.digest);
+}
+
+#[test]
+fn a_repository_inside_the_directory_is_refused_with_changes_too() {
+    let dir = repository();
+    fs::create_dir(dir.path().join("inner")).unwrap();
+    git(&dir.path().join("inner"), &["init", "-q"]);
+    fs::write(dir.path().join("inner/a"), "a\n").unwrap();
+    commit(&dir.path().join("inner"));
+    let error = pack(&Head::of(dir.path()).unwrap().with_changes().unwrap()).unwrap_err();
     assert!(
-        !Head::of(&dir.path().join("web"))
-            .unwrap()
-            .has_changes()
-            .unwrap()
+        error.to_string().starts_with("inner is a submodule"),
+        "{error}"
     );
 }
 

@@ -1,0 +1,81 @@
+//! The tree of a directory as it stands: what a commit of everything in it that `.gitignore` does not name would hold.
+//!
+//! git makes it itself, with an index and a place for objects of its own, which go when the tree has been read. What always holds: nothing
+//! is written into the repository, and the same files give the same tree as a commit of them would.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+use super::{GitError, Head, git, line, output};
+
+/// What git has of a tree that is not committed.
+#[derive(Debug)]
+pub(super) struct Scratch {
+    directory: TempDir,
+    /// The repository's own objects.
+    objects: PathBuf,
+}
+
+impl Head {
+    /// The directory's tree with all that is changed, deleted or new; with the time of the last commit, so that the same files give the same
+    /// archive.
+    pub(crate) fn with_changes(self) -> Result<Self, GitError> {
+        let scratch = Scratch::of(&self.dir)?;
+        let prefix = line(&self.dir, &["rev-parse", "--show-prefix"])?;
+        scratch.run(&self.dir, &["add", "--all", "--", "."])?;
+        let prefix = format!("--prefix={prefix}");
+        let written = scratch.run(&self.dir, &["write-tree", &prefix])?;
+        Ok(Self {
+            tree: String::from_utf8_lossy(&written).trim_end().to_owned(),
+            scratch: Some(scratch),
+            ..self
+        })
+    }
+}
+
+impl Scratch {
+    fn of(dir: &Path) -> Result<Self, GitError> {
+        let objects = path(dir, "objects")?;
+        let index = path(dir, "index")?;
+        let made = || -> io::Result<TempDir> {
+            let directory = tempfile::tempdir()?;
+            fs::create_dir(directory.path().join("objects"))?;
+            // A copy knows the files that have not changed, so git need not read them.
+            match fs::copy(index, directory.path().join("index")) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Ok(_) | Err(_) => Ok(directory),
+            }
+        };
+        let directory = made().map_err(|source| GitError::Scratch {
+            dir: dir.to_owned(),
+            source,
+        })?;
+        Ok(Self { directory, objects })
+    }
+
+    /// Lets git look there as well as into the repository, and write there.
+    pub(super) fn add_to(&self, git: &mut Command) {
+        git.env("GIT_INDEX_FILE", self.directory.path().join("index"))
+            .env(
+                "GIT_OBJECT_DIRECTORY",
+                self.directory.path().join("objects"),
+            )
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &self.objects);
+    }
+
+    fn run(&self, dir: &Path, command: &[&str]) -> Result<Vec<u8>, GitError> {
+        let mut git = git(dir, command);
+        self.add_to(&mut git);
+        output(git, command, dir)
+    }
+}
+
+/// Where the repository has its own.
+fn path(dir: &Path, what: &str) -> Result<PathBuf, GitError> {
+    let command = ["rev-parse", "--path-format=absolute", "--git-path", what];
+    line(dir, &command).map(PathBuf::from)
+}

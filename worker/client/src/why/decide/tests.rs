@@ -1,0 +1,269 @@
+//! Every standing, from the facts that lead to it.
+
+use jiff::{SignedDuration, Timestamp};
+use schemas::event::{Event, EventSchema};
+use schemas::record::{Attempt, AttemptEndKind, JobRecord};
+use schemas::worker::{WorkerCondition, WorkerSchema};
+use schemas::{Open, Reason, Sha256Digest, Trust};
+
+use super::super::facts::Cap;
+use super::*;
+use crate::job_name::JobName;
+use crate::queue::Queued;
+use crate::summary::tests::result;
+
+/// A job that waits, with one worker that has no slot for it.
+fn queued() -> Facts {
+    Facts {
+        now: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(60),
+        result: None,
+        record: None,
+        cancelled: false,
+        holder: None,
+        event: None,
+        place: Place::Queued(Queued {
+            subject: "build.job.default.untrusted.5.acme".parse().unwrap(),
+            sequence: 7,
+            since: Timestamp::UNIX_EPOCH,
+            queue_s: Some(3600),
+            before: Vec::new(),
+        }),
+        ahead: Some(2),
+        workers: Some(vec![worker("w1", WorkerCondition::Ready)]),
+        cap: None,
+        not_known: Vec::new(),
+    }
+}
+
+fn worker(name: &str, condition: WorkerCondition) -> WorkerState {
+    WorkerState {
+        schema: WorkerSchema,
+        name: name.parse().unwrap(),
+        pool: "default".parse().unwrap(),
+        trust: vec![Trust::Untrusted],
+        class: "qemu-a".parse().unwrap(),
+        slots: 2,
+        slot_vcpu: 1,
+        slot_memory_mib: 1024,
+        running: 2,
+        parked: 0,
+        snapshots: Vec::new(),
+        state: condition.into(),
+        reason: Some("no space left".to_owned()),
+        time: Timestamp::UNIX_EPOCH,
+    }
+}
+
+/// A record of attempts that ended so, or have not.
+fn record(ends: &[Option<AttemptEndKind>]) -> JobRecord {
+    let mut record = JobRecord::new(Sha256Digest::of("body"));
+    for end in ends {
+        let mut attempt = Attempt::begin("w1".parse().unwrap(), Timestamp::UNIX_EPOCH);
+        let message = "the disk is full";
+        attempt.end = end.map(|kind| AttemptEnd::now(kind, Some(Reason::HostFailed), message));
+        record.attempts.push(attempt);
+    }
+    record
+}
+
+fn event(kind: EventKind) -> Event {
+    Event {
+        schema: EventSchema,
+        job_id: "j1".parse().unwrap(),
+        attempt: 1,
+        seq: 1,
+        time: Timestamp::UNIX_EPOCH,
+        kind: Open::Known(kind),
+        step: None,
+        message: Some("waits for the bake of widget".to_owned()),
+    }
+}
+
+fn said(facts: &Facts) -> String {
+    let job = JobName {
+        tenant: "acme".parse().unwrap(),
+        id: "j1".parse().unwrap(),
+    };
+    decide(facts).sentence(&job)
+}
+
+#[test]
+fn a_job_that_waits_is_told_what_for() {
+    let waiting = queued();
+    let one = "job j1 waits for a slot: workers 1, slots 2, running 2";
+    let ahead = "; ahead of it, of its tenant and priority: 2";
+    assert_eq!(said(&waiting), format!("{one}{ahead}"));
+    let next = Facts {
+        ahead: Some(0),
+        ..queued()
+    };
+    let first = "; it is the next of its tenant and priority";
+    assert_eq!(said(&next), format!("{one}{first}"));
+    let capped = |held| Facts {
+        cap: Some(Cap {
+            concurrency: 3,
+            held,
+        }),
+        ..queued()
+    };
+    assert_eq!(said(&capped(2)), said(&waiting));
+    let full = "job j1 waits, since its tenant runs as many jobs as it may, 3";
+    assert_eq!(said(&capped(3)), format!("{full}{ahead}"));
+    let again = Facts {
+        record: Some(record(&[
+            Some(AttemptEndKind::Returned),
+            Some(AttemptEndKind::Failed),
+        ])),
+        ..queued()
+    };
+    let tried = "job j1 will be tried again (attempts that count: 1): the disk is full";
+    assert_eq!(said(&again), format!("{tried}{ahead}"));
+}
+
+#[test]
+fn a_job_that_no_worker_takes_is_told_why_none_does() {
+    let with = |workers: Vec<WorkerState>| Facts {
+        workers: Some(workers),
+        ..queued()
+    };
+    let trusted = WorkerState {
+        trust: vec![Trust::Trusted],
+        ..worker("w2", WorkerCondition::Ready)
+    };
+    let none = "none that is alive takes untrusted jobs of pool default";
+    assert!(said(&with(vec![])).contains(none));
+    assert!(said(&with(vec![trusted])).contains("(alive for others: 1)"));
+    let resting = with(vec![
+        worker("w1", WorkerCondition::Paused),
+        worker("w2", WorkerCondition::Draining),
+    ]);
+    let each = "w1 is paused (no space left); w2 is draining (no space left)";
+    assert!(said(&resting).ends_with(each), "{}", said(&resting));
+    let unknown = Facts {
+        workers: None,
+        ahead: None,
+        ..queued()
+    };
+    assert_eq!(said(&unknown), "job j1 waits for a slot");
+}
+
+#[test]
+fn a_job_that_waited_too_long_is_expired_unless_it_was_tried() {
+    let late = Facts {
+        now: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(3601),
+        ..queued()
+    };
+    assert_eq!(decide(&late), Standing::Expired { queue_s: 3600 });
+    let tried = Facts {
+        record: Some(record(&[Some(AttemptEndKind::Failed)])),
+        ..late
+    };
+    assert!(matches!(decide(&tried), Standing::Retrying { .. }));
+}
+
+#[test]
+fn a_job_that_somebody_holds_runs_or_is_prepared_or_parked() {
+    let held = Facts {
+        holder: Some("w1".to_owned()),
+        ..queued()
+    };
+    assert_eq!(said(&held), "job j1 is with w1, which prepares it");
+    let running = Facts {
+        record: Some(record(&[None])),
+        ..held.clone()
+    };
+    let since = "since 1970-01-01T00:00:00Z, attempt 1";
+    assert_eq!(said(&running), format!("job j1 runs on w1 {since}"));
+    let silent = Facts {
+        workers: Some(vec![]),
+        ..running.clone()
+    };
+    assert!(said(&silent).contains("w1, which says nothing more, since"));
+    for kind in [EventKind::Parked, EventKind::Baking] {
+        let parked = Facts {
+            event: Some(event(kind)),
+            ..held.clone()
+        };
+        assert!(said(&parked).contains("is parked with w1 and takes no slot: waits for the bake"));
+    }
+    let forked = Facts {
+        event: Some(event(EventKind::Forked)),
+        ..running
+    };
+    assert!(matches!(decide(&forked), Standing::Running { .. }));
+}
+
+#[test]
+fn a_job_whose_worker_is_gone_is_lost_until_it_is_taken_over() {
+    let lost = Facts {
+        record: Some(record(&[Some(AttemptEndKind::Failed), None])),
+        event: Some(event(EventKind::StepStarted)),
+        ..queued()
+    };
+    assert!(said(&lost).contains("lost its worker w1 in attempt 2"));
+}
+
+#[test]
+fn a_cancelled_job_is_cancelling_until_it_has_a_result() {
+    let cancelled = Facts {
+        cancelled: true,
+        ..queued()
+    };
+    assert_eq!(decide(&cancelled), Standing::Cancelling { holder: None });
+    let held = Facts {
+        holder: Some("w1".to_owned()),
+        ..cancelled
+    };
+    assert_eq!(said(&held), "job j1 is cancelled, and w1 ends it");
+    let ended = Facts {
+        result: Some(result(Reason::Cancelled, None)),
+        ..held
+    };
+    assert!(matches!(decide(&ended), Standing::Finished { .. }));
+}
+
+#[test]
+fn a_job_that_is_nowhere_was_never_there_or_has_vanished() {
+    let absent = Facts {
+        place: Place::Absent,
+        ahead: None,
+        ..queued()
+    };
+    assert_eq!(decide(&absent), Standing::NotFound);
+    let cancelled = Facts {
+        cancelled: true,
+        ..absent.clone()
+    };
+    assert_eq!(decide(&cancelled), Standing::NotFound);
+    let known = Facts {
+        record: Some(record(&[])),
+        ..absent
+    };
+    assert_eq!(decide(&known), Standing::Vanished);
+    // Acknowledged, and not yet let go.
+    let held = Facts {
+        holder: Some("w1".to_owned()),
+        ..known
+    };
+    assert!(matches!(decide(&held), Standing::Claimed { .. }));
+}
+
+#[test]
+fn what_could_not_be_asked_is_not_concluded_from() {
+    let blind = Facts {
+        place: Place::Unknown,
+        ahead: None,
+        workers: None,
+        ..queued()
+    };
+    assert_eq!(decide(&blind), Standing::Unseen);
+    let seen = Facts {
+        record: Some(record(&[])),
+        ..blind
+    };
+    let waiting = Standing::Waiting {
+        ahead: None,
+        serving: None,
+    };
+    assert_eq!(decide(&seen), waiting);
+}
