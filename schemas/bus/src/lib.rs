@@ -12,7 +12,9 @@
 //! | [`objects`] | S3 |
 //! | [`jobs`] | the record of a job: who owns its id, and each attempt at it |
 //! | [`lease`] | who does a piece of work, of all who could |
+//! | [`log_end`] | the end of a log whose worker was lost |
 //! | [`watch`] | waiting for a key of a bucket |
+//! | [`permissions`] | who may do what on the NATS server |
 //! | [`retry`] | backoff |
 //! | [`telemetry`] | logs, traces, and errors with their causes in one line |
 //! | [`trace`] | a trace that goes on in another process |
@@ -21,8 +23,10 @@
 pub mod follow;
 pub mod jobs;
 pub mod lease;
+pub mod log_end;
 pub mod nats;
 pub mod objects;
+pub mod permissions;
 pub mod results;
 pub mod retry;
 pub mod streams;

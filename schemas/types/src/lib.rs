@@ -2,7 +2,8 @@
 //!
 //! Nothing here does I/O. A message that parses has been checked in full: each `parse` function reads a body, applies the limits that
 //! its type documents, and refuses with a [`FieldError`] that names the field. The JSON Schemas in `schemas/json` are generated from
-//! these types ([`json_schema`]), as is the `AsyncAPI` document beside them ([`asyncapi`]), and the golden messages in `schemas/examples` are parsed by a test.
+//! these types ([`json_schema`]), as is the `AsyncAPI` document beside them ([`asyncapi`]), and the golden messages in
+//! `schemas/examples` are parsed by a test.
 //!
 //! | module | what it holds |
 //! | --- | --- |

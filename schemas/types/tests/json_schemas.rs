@@ -18,9 +18,9 @@ fn the_checked_in_asyncapi_document_is_what_the_types_generate() {
 
 fn assert_generated(name: &str, value: &impl Serialize) {
     let file = folder().join(name);
-    let generated = serde_json::to_string_pretty(value).unwrap() + "\n";
+    let generated = serde_json::to_string_pretty(value).expect("it is JSON") + "\n";
     if std::env::var_os("UPDATE_SCHEMAS").is_some() {
-        std::fs::write(&file, &generated).unwrap();
+        std::fs::write(&file, &generated).expect("the folder is there");
     }
     let checked_in = std::fs::read_to_string(&file).unwrap_or_default();
     assert!(

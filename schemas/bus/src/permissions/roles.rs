@@ -1,0 +1,166 @@
+//! What each role does, in the order in which it does it.
+
+use schemas::names::{bucket, stream};
+use schemas::{Token, Trust};
+
+use super::Role;
+use super::grants::{Grants, subjects};
+
+/// All of it.
+pub(super) fn of(role: &Role) -> Grants {
+    let mut grants = Grants::answered_at(&role.inbox_prefix());
+    match role {
+        Role::Publisher {
+            tenant,
+            trust,
+            pool,
+        } => publisher(&mut grants, tenant, *trust, pool),
+        Role::Subscriber { tenant } => subscriber(&mut grants, tenant),
+        Role::Worker => worker(&mut grants),
+        Role::Bakery => bakery(&mut grants),
+        Role::Operator => operator(&mut grants),
+    }
+    grants
+}
+
+fn publisher(grants: &mut Grants, tenant: &Token, trust: Trust, pool: &Token) {
+    let (tenant_word, trust) = (tenant.as_str(), trust.to_string());
+    let job = [pool.as_str(), &trust, "*", tenant_word];
+    grants.publishes(subjects(stream::JOBS, &job));
+    grants.publishes(subjects(stream::BAKE_TRIGGERS, &[&trust, tenant_word]));
+    grants.writes(bucket::CANCELS, &format!("{tenant}.*"));
+    subscriber(grants, tenant);
+}
+
+fn subscriber(grants: &mut Grants, tenant: &Token) {
+    let of_tenant = |stream| subjects(stream, &[tenant.as_str()]);
+    let reports = of_tenant(stream::RESULTS);
+    grants.hears(reports.replace("build.report.", "build.result."));
+    grants.looks_at(stream::RESULTS, &reports);
+    for stream in [stream::EVENTS, stream::LOGS] {
+        grants.hears(of_tenant(stream));
+        grants.looks_at(stream, &of_tenant(stream));
+        grants.follows(stream, &of_tenant(stream));
+    }
+    let record = format!("$KV.{}.job.{tenant}.*", bucket::JOBS);
+    grants.looks_at(&format!("KV_{}", bucket::JOBS), &record);
+}
+
+fn worker(grants: &mut Grants) {
+    // A publish wakes the workers that wait.
+    grants.hears(subjects(stream::JOBS, &[]).replace(".*.*.*.*", ".>"));
+    grants.takes(stream::JOBS);
+    grants.asks(format!("CONSUMER.NAMES.{}", stream::JOBS));
+
+    for bucket in [
+        bucket::CANCELS,
+        bucket::ENVIRONMENTS,
+        bucket::JOBS,
+        bucket::LEASES,
+        bucket::SNAPSHOTS,
+        bucket::TENANTS,
+        bucket::WORKERS,
+    ] {
+        grants.reads(bucket);
+    }
+    for keys in ["lease.*.*", "cap.*.*"] {
+        grants.writes(bucket::LEASES, keys);
+    }
+    grants.hears(format!("$KV.{}.cap.>", bucket::LEASES));
+    grants.writes(bucket::JOBS, "job.*.*");
+    grants.writes(bucket::WORKERS, "*");
+
+    // A snapshot that is damaged is withdrawn; an archive that was made of a commit is kept.
+    grants.writes(bucket::SNAPSHOTS, "key.*");
+    grants.writes(bucket::SNAPSHOTS, "git.*.*.*.*");
+    grants.hears(format!("$KV.{}.key.*", bucket::SNAPSHOTS));
+    grants.publishes(subjects(stream::BAKE_REQUESTS, &[]));
+    grants.asks(format!("STREAM.INFO.{}", stream::BAKE_EVENTS));
+    grants.follows(stream::BAKE_EVENTS, &subjects(stream::BAKE_EVENTS, &[]));
+
+    for stream in [stream::RESULTS, stream::EVENTS, stream::LOGS, stream::DEAD] {
+        grants.publishes(subjects(stream, &[]));
+    }
+    // Whether a job has its result, and where the log of a worker that died ends.
+    for stream in [stream::RESULTS, stream::LOGS] {
+        grants.looks_at(stream, &subjects(stream, &[]));
+    }
+}
+
+fn bakery(grants: &mut Grants) {
+    for stream in [stream::BAKE_REQUESTS, stream::BAKE_TRIGGERS] {
+        grants.makes_consumers(stream);
+        grants.takes(stream);
+    }
+    grants.publishes(subjects(stream::BAKE_REQUESTS, &[]));
+    grants.publishes(subjects(stream::BAKE_EVENTS, &[]));
+
+    for bucket in [
+        bucket::CANCELS,
+        bucket::ENVIRONMENTS,
+        bucket::JOBS,
+        bucket::LEASES,
+        bucket::SNAPSHOTS,
+        bucket::TENANTS,
+        bucket::WORKERS,
+    ] {
+        grants.reads(bucket);
+    }
+    grants.writes(bucket::SNAPSHOTS, ">");
+    grants.writes(bucket::LEASES, ">");
+    janitor(grants);
+}
+
+/// One bakery keeps the queue of jobs: it makes and removes consumers, and ends jobs that nobody took. It takes none.
+fn janitor(grants: &mut Grants) {
+    let jobs = stream::JOBS;
+    for request in [
+        "STREAM.INFO",
+        "STREAM.MSG.GET",
+        "STREAM.MSG.DELETE",
+        "CONSUMER.NAMES",
+    ] {
+        grants.asks(format!("{request}.{jobs}"));
+    }
+    grants.asks(format!("DIRECT.GET.{jobs}"));
+    grants.makes_consumers(jobs);
+    for request in ["CONSUMER.INFO", "CONSUMER.DELETE"] {
+        grants.asks(format!("{request}.{jobs}.*"));
+    }
+    grants.looks_at(stream::RESULTS, &subjects(stream::RESULTS, &[]));
+    for stream in [stream::RESULTS, stream::EVENTS, stream::DEAD] {
+        grants.publishes(subjects(stream, &[]));
+    }
+    grants.writes(bucket::JOBS, "job.*.*");
+}
+
+fn operator(grants: &mut Grants) {
+    for all in ["build.>", "bake.>"] {
+        grants.hears(all);
+    }
+    // Streams and buckets are made and brought to other settings; jobs are ended by a cancel, and never taken out of the queue.
+    for request in ["INFO", "STREAM.NAMES", "STREAM.LIST", "DIRECT.GET.>"] {
+        grants.asks(request);
+    }
+    for request in ["CREATE", "UPDATE", "INFO", "MSG.GET"] {
+        grants.asks(format!("STREAM.{request}.*"));
+    }
+    for request in [
+        "NAMES.*",
+        "LIST.*",
+        "INFO.*.*",
+        "CREATE.>",
+        "DELETE.*.*",
+        "MSG.NEXT.*.*",
+    ] {
+        grants.asks(format!("CONSUMER.{request}"));
+    }
+    grants.publishes("$JS.FC.>");
+    // Dead letters that are done with.
+    grants.asks(format!("STREAM.MSG.DELETE.{}", stream::DEAD));
+    grants.asks(format!("STREAM.PURGE.{}", stream::DEAD));
+    grants.publishes("$KV.>");
+    for stream in [stream::JOBS, stream::BAKE_REQUESTS, stream::BAKE_TRIGGERS] {
+        grants.publishes(subjects(stream, &[]));
+    }
+}
