@@ -171,8 +171,9 @@ impl Prepared {
     }
 
     fn disk(&mut self, command: &mut Command, disk: &Disk) -> Result<(), VmError> {
-        // An error is the guest's to see: by default QEMU would stop the guest in silence.
-        let common = "if=none,id=root,format=raw,werror=report,rerror=report,discard=unmap";
+        // An error of the host's disk stops the guest, and QEMU says so: the process is then killed, and it was the VMM that failed. Reported to
+        // the guest, it would be a build's failure, or be found out when what was never written is read.
+        let common = "if=none,id=root,format=raw,werror=stop,rerror=stop,discard=unmap";
         let drive = match disk {
             Disk::Own => format!("{common},file={DISK}"),
             Disk::Overlay(path) => {

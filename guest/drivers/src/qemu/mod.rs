@@ -17,7 +17,9 @@
 mod command;
 mod process;
 mod qmp;
+mod tail;
 mod tsc;
+mod victim;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -266,6 +268,15 @@ impl Vm for QemuVm {
 #[async_trait]
 impl BakeVm for QemuVm {
     async fn snapshot(mut self: Box<Self>, into: &Path) -> Result<SnapshotFiles, VmError> {
+        match self.freeze(into).await {
+            Ok(files) => Ok(files),
+            Err(error) => Err(self.process.explain(error).await),
+        }
+    }
+}
+
+impl QemuVm {
+    async fn freeze(&mut self, into: &Path) -> Result<SnapshotFiles, VmError> {
         self.settle().await?;
         // The agent meets every fork with a new session: hang up before the freeze.
         self.agent.disconnect().await;
@@ -280,9 +291,7 @@ impl BakeVm for QemuVm {
         }
         SnapshotFiles::create(into, self.machine, &self.profile)
     }
-}
 
-impl QemuVm {
     /// Makes the guest ready to be frozen, and logs how ready it is. What is not done makes the snapshot larger and no worse a VM.
     async fn settle(&self) -> Result<(), VmError> {
         let settled = self.agent.settle().await;
@@ -339,7 +348,8 @@ async fn copy_file(from: &Path, to: &Path) -> Result<(), VmError> {
     let copied = tokio::task::spawn_blocking(move || sparse::copy(&source, &target)).await;
     copied
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-        .map_err(VmError::io("copy", from))
+        // What fails is nearly always the writing.
+        .map_err(VmError::io("copy a disk or a memory to", to))
 }
 
 /// What `--version` says.

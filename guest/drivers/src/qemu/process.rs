@@ -6,25 +6,21 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jail::Jail;
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde_json::json;
-use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::net::UnixStream;
 use tokio::process::Child;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use vm::{Exit, KillSwitch, Slot, VmError};
 
 use super::QemuConfig;
 use super::command::{DISK, Disk, MEMORY, Memory, Prepared, Sockets, Start};
 use super::qmp::Qmp;
-
-/// What is kept of QEMU's messages and of the guest's console: a screenful.
-const LAST_BYTES: usize = 4096;
+use super::tail::Tail;
+use super::victim::Victim;
 
 /// Time in which QEMU ends by itself once it has been told to, or once its guest is gone.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -33,6 +29,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Process {
     child: Child,
+    victim: Arc<Victim>,
     kill_switch: KillSwitch,
     qmp: Qmp,
     messages: Tail,
@@ -82,14 +79,16 @@ impl Process {
             source,
         })?;
         let stderr = child.stderr.take().expect("it was asked for above");
-        let kill_switch = kill_switch(&child).map_err(|source| VmError::Start {
+        let victim = Victim::of(&child).map_err(|source| VmError::Start {
             program: config.program.clone(),
             source,
         })?;
+        let disk_failed = disk_failed(&victim, slot);
         let process = Self {
             child,
-            kill_switch,
-            qmp: Qmp::new(qmp),
+            kill_switch: victim.kill_switch(),
+            victim,
+            qmp: Qmp::new(qmp, disk_failed),
             messages: Tail::of(stderr),
             console: Tail::of(console),
             negotiated: false,
@@ -154,7 +153,11 @@ impl Process {
 
     /// Waits for the end, kills after `grace`, and says how it ended.
     pub(super) async fn wait(&mut self, grace: Duration) -> Exit {
-        match timeout(grace, self.child.wait()).await {
+        let ended = timeout(grace, self.child.wait()).await;
+        if let Some(broken) = self.victim.broken() {
+            return Exit::VmmFailed(broken.to_owned());
+        }
+        match ended {
             Ok(Ok(status)) if status.success() => Exit::PoweredOff,
             Ok(Ok(status)) if self.was_killed(status) => Exit::Killed,
             Ok(Ok(status)) => Exit::VmmFailed(format!(
@@ -188,6 +191,9 @@ impl Process {
         let Ok(Ok(status)) = timeout(LAST_WORDS, self.child.wait()).await else {
             return error;
         };
+        if let Some(broken) = self.victim.broken() {
+            return failed(&error.to_string(), broken);
+        }
         let (words, console) = (self.messages.whole().await, self.console.whole().await);
         let problem = format!(
             "QEMU ended with {status}, saying {words:?}; the guest's console ends with {console:?}"
@@ -196,55 +202,11 @@ impl Process {
     }
 }
 
-/// Kills `child` by its process descriptor, which never comes to mean another process. The descriptor goes with the last clone
-/// of the switch.
-fn kill_switch(child: &Child) -> std::io::Result<KillSwitch> {
-    let id = child.id().expect("nobody has waited for it yet");
-    let pid = i32::try_from(id).ok().and_then(Pid::from_raw);
-    let pid = pid.expect("a process id is a positive i32");
-    // It is not reaped before somebody waits for it, so the number is its own until then.
-    let process = pidfd_open(pid, PidfdFlags::empty())?;
-    Ok(KillSwitch::new(format!("QEMU process {id}"), move || {
-        // It fails only where the process has ended.
-        let _ = pidfd_send_signal(&process, Signal::KILL);
-    }))
-}
-
-/// The last words of something that may say more than anybody wants to keep.
-#[derive(Debug)]
-struct Tail {
-    text: Arc<Mutex<Vec<u8>>>,
-    reader: JoinHandle<()>,
-}
-
-impl Tail {
-    /// Reads `stream` to its end and keeps the last of it.
-    fn of(mut stream: impl AsyncRead + Unpin + Send + 'static) -> Self {
-        let text = Arc::new(Mutex::new(Vec::new()));
-        let kept = Arc::clone(&text);
-        let reader = tokio::spawn(async move {
-            let mut buffer = [0; 1024];
-            while let Ok(count @ 1..) = stream.read(&mut buffer).await {
-                let mut kept = kept.lock().expect("no holder panics");
-                kept.extend_from_slice(&buffer[..count]);
-                let excess = kept.len().saturating_sub(LAST_BYTES);
-                kept.drain(..excess);
-            }
-        });
-        Self { text, reader }
-    }
-
-    /// What is there by now.
-    fn text(&self) -> String {
-        let text = self.text.lock().expect("no holder panics");
-        String::from_utf8_lossy(&text).trim().to_owned()
-    }
-
-    /// What is there at the end of the stream, which is close by: its process has ended.
-    async fn whole(&mut self) -> String {
-        drop(timeout(LAST_WORDS, &mut self.reader).await);
-        self.text()
-    }
+/// What is done when QEMU cannot write or read its disk. It has stopped the guest, which must not go on: it could only take what this
+/// host lacks for a fault of its own, or not notice it until it reads back what was never written.
+fn disk_failed(victim: &Arc<Victim>, slot: &Slot) -> impl Fn(&str) + Send + 'static {
+    let (victim, slot) = (Arc::clone(victim), slot.dir().to_owned());
+    move |problem| victim.give_up(format!("the disk in {}: {problem}", slot.display()))
 }
 
 fn failed(doing: &str, problem: &str) -> VmError {

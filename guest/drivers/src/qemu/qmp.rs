@@ -2,7 +2,7 @@
 //!
 //! A task reads the socket for as long as it is open, so that events never fill it. Requests are answered in order.
 //!
-//! Source: QEMU's `docs/interop/qmp-spec.rst` and `qapi/migration.json`.
+//! Source: QEMU's `docs/interop/qmp-spec.rst`, `qapi/migration.json` and `qapi/block-core.json`.
 
 use std::io::IoSlice;
 use std::os::fd::AsRawFd;
@@ -25,13 +25,13 @@ pub(super) struct Qmp {
 }
 
 impl Qmp {
-    /// Takes over a fresh connection.
-    pub(super) fn new(stream: UnixStream) -> Self {
+    /// Takes over a fresh connection. `disk_failed` is told why the guest's disk cannot be used.
+    pub(super) fn new(stream: UnixStream, disk_failed: impl Fn(&str) + Send + 'static) -> Self {
         let (reader, requests) = stream.into_split();
         // One request is under way at a time.
         let (answer, answers) = mpsc::channel(1);
         let (status, migration) = watch::channel(String::new());
-        tokio::spawn(read(reader, answer, status));
+        tokio::spawn(read(reader, answer, status, disk_failed));
         Self {
             requests,
             answers,
@@ -107,15 +107,21 @@ impl Qmp {
             doing: "migrate".into(),
             problem: problem.into(),
         };
-        let status = self
-            .migration
-            .wait_for(|status| status == "completed" || status == "failed")
-            .await;
-        match status.map_err(|_| failed("QEMU hung up"))?.as_str() {
-            "completed" => Ok(()),
-            _ => Err(failed("QEMU says that it failed")),
+        let over = |status: &String| status == "completed" || status == "failed";
+        let status = self.migration.wait_for(over).await;
+        if *status.map_err(|_| failed("QEMU hung up"))? == "completed" {
+            return Ok(());
         }
+        let told = self.execute("query-migrate", json!({})).await?;
+        let reason = told["error-desc"].as_str();
+        Err(failed(reason.unwrap_or("no reason given")))
     }
+}
+
+/// What of a disk's error counts: what was being done, and why it failed.
+fn disk_problem(data: &Value) -> String {
+    let field = |name: &str| data[name].as_str().unwrap_or("unknown").to_owned();
+    format!("{}: {}", field("operation"), field("reason"))
 }
 
 fn line(command: &str, arguments: &Value) -> Vec<u8> {
@@ -127,6 +133,7 @@ async fn read(
     reader: OwnedReadHalf,
     answers: mpsc::Sender<Value>,
     migration: watch::Sender<String>,
+    disk_failed: impl Fn(&str),
 ) {
     let mut lines = BufReader::new(reader).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -140,6 +147,8 @@ async fn read(
         } else if message["event"] == "MIGRATION" {
             let status = message["data"]["status"].as_str().unwrap_or_default();
             migration.send_replace(status.into());
+        } else if message["event"] == "BLOCK_IO_ERROR" {
+            disk_failed(&disk_problem(&message["data"]));
         } else {
             debug!(%line, "QMP");
         }

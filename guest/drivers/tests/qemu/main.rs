@@ -3,13 +3,16 @@
 //! The suite needs a kernel, a root disk and the agent; `make test` makes them once and names them in the environment.
 #![expect(clippy::unwrap_used, reason = "a panic is a test's way of failing")]
 
+mod full_disk;
+mod owner;
+
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use drivers::{Qemu, QemuConfig, initramfs, sparse};
 use vm::conformance::{self, Capabilities};
-use vm::{BootSpec, Driver, Identity, Machine, Slot};
+use vm::{BootSpec, Driver, Identity, Lifetime, Machine, Slot};
 
 /// Where `make test` puts the parts of a guest: `kernel`, `modules/`, `root.ext4`, `sourdough-agent`.
 const PARTS: &str = "SOURDOUGH_GUEST";
@@ -66,6 +69,8 @@ async fn qemu_passes_the_conformance_suite() {
     );
 
     dropping_a_vm_kills_its_process(&qemu, &rig, scratch.path()).await;
+    a_lifetime_kills_the_process_while_nothing_else_runs(&qemu, &rig).await;
+    full_disk::a_guest_on_a_full_disk_is_the_hosts_trouble(&qemu, &rig).await;
 }
 
 /// A VMM's user has no way to write to what other forks start from. (The memory it maps is sealed besides.)
@@ -96,6 +101,23 @@ async fn dropping_a_vm_kills_its_process(qemu: &Qemu, rig: &conformance::Rig<'_>
         .await
         .expect("the process is killed");
     assert!(!marker.exists(), "the slot goes with its VM");
+}
+
+/// What the suite's case cannot see: the process itself is gone before the runtime has had any say.
+async fn a_lifetime_kills_the_process_while_nothing_else_runs(
+    qemu: &Qemu,
+    rig: &conformance::Rig<'_>,
+) {
+    let slot = Slot::create(&rig.slots).unwrap();
+    let marker = slot.dir().to_owned();
+    let identity = Identity::fresh("outlived");
+    let vm = qemu.fork(&rig.snapshot, slot, &identity).await.unwrap();
+    let pid = process_in(&marker).unwrap();
+    let lifetime = Lifetime::begin(vm.kill_switch(), Duration::from_millis(100));
+    // This blocks the thread: what ends the process is neither this test nor a task of it.
+    owner::wait_for_the_end_of(&owner::handle_of(pid));
+    assert!(lifetime.is_over());
+    assert_eq!(vm.stop(Duration::ZERO).await, vm::Exit::Killed);
 }
 
 /// The process whose working directory is `slot`.
