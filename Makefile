@@ -15,7 +15,7 @@ AGENT := $(TARGET)/$(GUEST_TRIPLE)/agent/sourdough-agent
 DEV := $(TARGET)/release/dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up down test bench build check fmt advisories packages test-packages clean-state agent debug deny cargo-deny
+.PHONY: help demo up down test bench soak build check fmt advisories packages test-packages clean-state agent debug deny cargo-deny
 
 help: ## Show this list.
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { gsub(/\$$\$$/, "$$", $$2); printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,8 +32,12 @@ down: ## Stop what `make up` started.
 test: test-packages ## Run every test and check there is; the last line counts them.
 	@tests/run-all
 
-bench: test-packages build ## Measure forks, bakes and the store on this machine; writes target/bench.json.
+bench: test-packages build ## Measure forks, bakes, the store and the queue on this machine; writes target/bench.json.
 	@$(DEV) bench
+
+soak: test-packages build ## Run 200 jobs and 20 VMs while workers and servers are killed; again with SEED=N.
+	@$(DEV) soak $(if $(SEED),--seed $(SEED))
+	@$(DEV) soak --real --jobs 20 $(if $(SEED),--seed $(SEED))
 
 build: agent ## Build all programs for use.
 	@$(CARGO) build --locked --release -p bakery -p worker -p client -p e2e --bins
@@ -68,7 +72,7 @@ test-packages: ## The same, with what only the tests and the bench need.
 	@deploy/install-packages --tests >&2
 
 clean-state: down ## Remove what is kept in the state directory, tools excepted.
-	rm -rf "$(SOURDOUGH_STATE)/stack" "$(SOURDOUGH_STATE)/cases" "$(SOURDOUGH_STATE)/bench"
+	rm -rf "$(SOURDOUGH_STATE)/stack" "$(SOURDOUGH_STATE)/cases" "$(SOURDOUGH_STATE)/bench" "$(SOURDOUGH_STATE)/fleet"
 
 cargo-deny: $(filter-out cargo-deny,$(CARGO_DENY))
 

@@ -14,6 +14,8 @@
 //! | [`authority`], [`web`] | repositories and files behind https, as only a test trusts them |
 //! | [`programs`] | the programs that this build made |
 //! | [`stack`] | servers, bakery and worker together |
+//! | [`fake`], [`fleet`] | guests that are directories; servers, a bakery and any number of workers with such guests |
+//! | [`left`] | what processes leave behind |
 //! | [`project`] | a project to build, as a git repository |
 //! | [`submit`] | a build as a person asks for it |
 //! | [`queue`], [`archive`] | a publisher without a client |
@@ -22,7 +24,7 @@
 //! | [`guest`] | what a test boots without a bakery |
 //! | [`gate`] | a server that is away, and comes |
 //! | [`progress`], [`interrupt`] | what a person sees of it, and how one ends it |
-//! | [`demo`], [`up`], [`with`], [`bench`] | the subcommands of `dev` |
+//! | [`demo`], [`up`], [`with`], [`soak`], [`bench`] | the subcommands of `dev` |
 //!
 //! What always holds: everything listens on loopback only, is stopped by process id, and writes nowhere but into the state
 //! directory (`SeaweedFS`'s sockets in `/tmp` excepted, which are removed).
@@ -31,10 +33,13 @@ pub mod archive;
 pub mod authority;
 pub mod bench;
 pub mod demo;
+pub mod fake;
+pub mod fleet;
 pub mod gate;
 pub mod guest;
 pub mod interrupt;
 pub mod launch;
+pub mod left;
 pub mod nats;
 pub mod news;
 pub mod ports;
@@ -48,6 +53,7 @@ pub mod root;
 pub mod running;
 pub mod s3;
 pub mod snapshots;
+pub mod soak;
 pub mod stack;
 pub mod state;
 pub mod submit;

@@ -69,6 +69,12 @@ impl NatsServer {
         self.process.id()
     }
 
+    /// Kills it and waits for its end. What it had acknowledged is on disk.
+    pub fn kill_in_place(&mut self) -> Result<()> {
+        self.process.kill_in_place()?;
+        Ok(())
+    }
+
     /// Shuts it down.
     pub async fn stop(self) -> Result<()> {
         self.process.stop(STOP_GRACE).await?;

@@ -89,6 +89,16 @@ impl Process {
             .with_context(|| format!("look after {}", self.name))
     }
 
+    /// Waits until it has ended by itself.
+    pub async fn has_ended(&mut self) -> Result<ExitStatus> {
+        loop {
+            if let Some(status) = self.ended()? {
+                return Ok(status);
+            }
+            tokio::time::sleep(wait::INTERVAL).await;
+        }
+    }
+
     /// Sends it `signal`.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         kill(self.id(), signal).with_context(|| format!("send {signal} to {}", self.name))
@@ -109,6 +119,11 @@ impl Process {
 
     /// Kills it and waits for its end.
     pub fn kill(mut self) -> Result<ExitStatus> {
+        self.end()
+    }
+
+    /// The same for one that stays in its place, to be replaced.
+    pub fn kill_in_place(&mut self) -> Result<ExitStatus> {
         self.end()
     }
 

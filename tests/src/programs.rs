@@ -3,7 +3,7 @@
 //! ```text
 //! target/<profile>/dev                     the program that runs, or
 //! target/<profile>/deps/cases-<hash>       a test
-//! target/<profile>/{bakery,worker,sourdough,sourdough-agent}
+//! target/<profile>/{bakery,worker,sourdough,sourdough-agent,fake-worker}
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -21,6 +21,8 @@ pub struct Programs {
     pub sourdough: PathBuf,
     /// The guest's PID 1, a static binary.
     pub agent: PathBuf,
+    /// The worker with guests that are directories.
+    pub fake_worker: PathBuf,
 }
 
 impl Programs {
@@ -50,6 +52,7 @@ impl Programs {
             worker: find("worker")?,
             sourdough: find("sourdough")?,
             agent: find("sourdough-agent")?,
+            fake_worker: find("fake-worker")?,
         })
     }
 }
@@ -60,7 +63,13 @@ mod tests {
 
     use super::*;
 
-    const NAMES: [&str; 4] = ["bakery", "worker", "sourdough", "sourdough-agent"];
+    const NAMES: [&str; 5] = [
+        "bakery",
+        "worker",
+        "sourdough",
+        "sourdough-agent",
+        "fake-worker",
+    ];
 
     #[test]
     fn programs_are_found_from_a_program_and_from_a_test() {

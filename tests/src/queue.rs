@@ -33,6 +33,15 @@ pub struct Queue {
     /// Whose jobs it publishes.
     pub tenant: Token,
     trust: Trust,
+    pool: Token,
+    priority: Priority,
+}
+
+/// The events of one job, from when they were asked for.
+#[derive(Debug)]
+pub struct Events {
+    job_id: Token,
+    events: Subscriber,
 }
 
 /// One piece of a live log.
@@ -62,6 +71,8 @@ impl Queue {
             s3: servers.s3.client(),
             tenant: Token::parse(TENANT).expect("a plain word is a token"),
             trust: Trust::Untrusted,
+            pool: Token::parse("default").expect("a plain word is a token"),
+            priority: Priority::default(),
         })
     }
 
@@ -70,6 +81,33 @@ impl Queue {
     pub fn of_author(&self, trust: Trust) -> Self {
         Self {
             trust,
+            ..self.clone()
+        }
+    }
+
+    /// The same for jobs of another tenant.
+    #[must_use]
+    pub fn of_tenant(&self, tenant: &Token) -> Self {
+        Self {
+            tenant: tenant.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The same for jobs that other workers run.
+    #[must_use]
+    pub fn in_pool(&self, pool: &Token) -> Self {
+        Self {
+            pool: pool.clone(),
+            ..self.clone()
+        }
+    }
+
+    /// The same for jobs of another priority.
+    #[must_use]
+    pub fn at_priority(&self, priority: Priority) -> Self {
+        Self {
+            priority,
             ..self.clone()
         }
     }
@@ -114,9 +152,9 @@ impl Queue {
     /// Where this tenant's jobs go.
     pub fn subject(&self) -> JobSubject {
         JobSubject {
-            pool: Token::parse("default").expect("a plain word is a token"),
+            pool: self.pool.clone(),
             trust: self.trust,
-            priority: Priority::default(),
+            priority: self.priority,
             tenant: self.tenant.clone(),
         }
     }
@@ -160,21 +198,18 @@ impl Queue {
 
     /// Waits for the next event of this kind that a job has.
     pub async fn event(&self, job: &Value, kind: EventKind) -> Result<Event> {
+        self.events(job).await?.next(kind).await
+    }
+
+    /// The events of a job, from now on.
+    pub async fn events(&self, job: &Value) -> Result<Events> {
         let job_id = Token::parse(job_id(job)?).context("read a job's id")?;
         let subject = event_subject(&self.tenant, &job_id);
-        let subscribing = self.client.subscribe(subject).await;
-        let mut events = subscribing.context("subscribe to events")?;
-        let next = async {
-            while let Some(message) = events.next().await {
-                let event = Event::parse(&message.payload).context("read an event")?;
-                if event.kind.known() == Some(&kind) {
-                    return Ok(event);
-                }
-            }
-            bail!("the connection is closed")
-        };
-        let event = tokio::time::timeout(RESULT_DEADLINE, next).await;
-        event.with_context(|| format!("job {job_id} has no event {kind:?}"))?
+        let events = self.client.subscribe(subject).await;
+        let events = events.context("subscribe to events")?;
+        // Flushed, so that the server knows of it before the job is published.
+        self.client.flush().await.context("subscribe to events")?;
+        Ok(Events { job_id, events })
     }
 
     /// The live log of a job, from now on.
@@ -203,6 +238,23 @@ impl Queue {
         let object = object.send().await.with_context(|| format!("open {uri}"))?;
         let body = object.body.collect().await;
         Ok(body.with_context(|| format!("read {uri}"))?.into_bytes())
+    }
+}
+
+impl Events {
+    /// Waits for the next event of this kind.
+    pub async fn next(&mut self, kind: EventKind) -> Result<Event> {
+        let next = async {
+            while let Some(message) = self.events.next().await {
+                let event = Event::parse(&message.payload).context("read an event")?;
+                if event.kind.known() == Some(&kind) {
+                    return Ok(event);
+                }
+            }
+            bail!("the connection is closed")
+        };
+        let event = tokio::time::timeout(RESULT_DEADLINE, next).await;
+        event.with_context(|| format!("job {} has no event {kind}", self.job_id))?
     }
 }
 

@@ -46,7 +46,7 @@ pub struct S3Server {
     credentials: Credentials,
 }
 
-/// What a client signs with. Made anew at each start.
+/// What a client signs with. Made anew at each start but [`S3Server::start_again`].
 #[derive(Debug, Clone)]
 pub struct Credentials {
     /// The public half.
@@ -62,19 +62,38 @@ impl S3Server {
         let mut attempt = 1;
         loop {
             // Boxed, since the futures of an AWS client are large.
-            match Box::pin(Self::try_start(tools, directory, options)).await {
+            let credentials = Credentials::generate();
+            match Box::pin(Self::try_start(tools, directory, options, credentials)).await {
                 Err(_) if attempt < ATTEMPTS && options.port.is_none() => attempt += 1,
                 outcome => return outcome,
             }
         }
     }
 
-    async fn try_start(tools: &Tools, directory: &Path, options: ServerOptions) -> Result<Self> {
+    /// Starts one that was killed again, at its address and for its clients.
+    pub async fn start_again(
+        tools: &Tools,
+        directory: &Path,
+        port: u16,
+        credentials: Credentials,
+    ) -> Result<Self> {
+        let options = ServerOptions {
+            port: Some(port),
+            ..ServerOptions::default()
+        };
+        Box::pin(Self::try_start(tools, directory, options, credentials)).await
+    }
+
+    async fn try_start(
+        tools: &Tools,
+        directory: &Path,
+        options: ServerOptions,
+        credentials: Credentials,
+    ) -> Result<Self> {
         let data = directory.join("data");
         fs::create_dir_all(&data).with_context(|| format!("make {}", data.display()))?;
         weed::forget_elections(&data)?;
         let ports = Ports::choose(options.port)?;
-        let credentials = Credentials::generate();
         let identities = directory.join("identities.json");
         write_secret(&identities, &credentials.identities())?;
         let mut process = Process::spawn(Launch {
@@ -148,6 +167,12 @@ impl S3Server {
     /// Kills it and waits for its end.
     pub fn kill(self) -> Result<()> {
         self.process.kill()?;
+        Ok(())
+    }
+
+    /// The same for one that stays in its place, to be replaced.
+    pub fn kill_in_place(&mut self) -> Result<()> {
+        self.process.kill_in_place()?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use tokio::time::{Instant, sleep};
 
 /// 20 ms between two looks: shorter than anything we wait for, and it costs nothing.
-const INTERVAL: Duration = Duration::from_millis(20);
+pub(crate) const INTERVAL: Duration = Duration::from_millis(20);
 
 /// Asks `probe` until it gives a value, and fails after `deadline` with a sentence that names `what`.
 pub async fn until<T>(

@@ -3,6 +3,7 @@
 //! | variable | what it names |
 //! | --- | --- |
 //! | `NATS_URL` | a nats-server that stores streams |
+//! | `NATS_SERVER` | its program, for tests that need a server of their own |
 //! | `SOURDOUGH_GUEST` | the parts of a guest, see [`crate::guest`] |
 
 use std::process::ExitCode;
@@ -21,15 +22,12 @@ pub async fn run(state: &State, command: &[String]) -> Result<ExitCode> {
     let (program, arguments) = command.split_first().context("no command was given")?;
     let parts = guest::parts(state, &Programs::find()?)?;
     let directory = tempfile::tempdir().context("make a directory for nats-server")?;
-    let nats = NatsServer::start(
-        &Tools::install(state)?,
-        directory.path(),
-        ServerOptions::default(),
-    )
-    .await?;
+    let tools = Tools::install(state)?;
+    let nats = NatsServer::start(&tools, directory.path(), ServerOptions::default()).await?;
     let status = tokio::process::Command::new(program)
         .args(arguments)
         .env("NATS_URL", nats.url())
+        .env("NATS_SERVER", &tools.nats_server)
         .env(guest::GUEST_VARIABLE, parts)
         .kill_on_drop(true)
         .status()

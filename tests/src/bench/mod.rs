@@ -1,4 +1,4 @@
-//! `make bench`: what forks, bakes and snapshots cost on this machine, in `target/bench.json`.
+//! `make bench`: what forks, bakes, snapshots and the queue cost on this machine, in `target/bench.json`.
 //!
 //! | figure | from | to |
 //! | --- | --- | --- |
@@ -15,8 +15,14 @@
 //! | `bake.rebake_ms_*` | the driver derives from a snapshot | the same setup has run, and the guest is frozen again |
 //! | `bake.from_cold_ms_*` | the driver boots | the same |
 //! | `bake.rebake_over_template` | | the quotient of the two medians, of 5 |
+//! | `queue.claim_ms_*` | the job is stored (`timing.queued_at`) | the claim of an idle worker (`timing.claimed_at`), of 100 |
+//! | `queue.report_ms_*` | the last step has finished (`timing.steps_finished_at`) | the result is stored (its time in the stream); no artifacts |
+//! | `queue.jobs_per_s_fake` | | 3,000 no-op jobs that all wait, from the first claim to the last result, one worker of 32 slots |
+//! | `queue.jobs_per_s_bare` | | the same messages in a stream of their own, pulled and acknowledged one after the other |
+//! | `queue.bare_over_fake` | | the quotient of the two |
+//! | `queue.idle_cpu_percent` | | of one processor, a worker that waits, over 20 s |
 //!
-//! Jobs run one after the other in environment `plain` on template `debian` (`tests/definitions`), whose snapshot is in the worker's
+//! The figures of the queue are those of a worker with fake guests on servers of its own. Other jobs run one after the other in environment `plain` on template `debian` (`tests/definitions`), whose snapshot is in the worker's
 //! cache: the first job, which waits for it, is not counted. The worker reads both ends of a job's figure from one clock. The driver's
 //! figures boot a root with the same packages and the same size of machine. 30 runs each, 10 for the cold boot; p99 of 30 is the
 //! slowest.
@@ -26,6 +32,7 @@ mod fetch;
 mod figures;
 mod jobs;
 mod machine;
+mod queue;
 mod store;
 
 pub use fetch::run as fetch;
@@ -67,10 +74,21 @@ pub async fn run(state: &State) -> Result<ExitCode> {
     Box::pin(measuring).await?;
     stack.stop().await?;
     without_stack(state, &options.directory, &mut progress, &mut figures).await?;
+    let measuring = Box::pin(queue::measure(state, &mut figures));
+    progress.phase("the queue is measured", measuring).await?;
     let path = report_path()?;
     println!("{}", figures.write(&path)?);
     eprint!("\n{}\nwritten to {}\n", progress.table(), path.display());
     figures.check()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Measures the queue alone, in a minute, and writes no file; fails as [`run`] does.
+pub async fn run_queue(state: &State) -> Result<ExitCode> {
+    let mut figures = Figures::default();
+    Box::pin(queue::measure(state, &mut figures)).await?;
+    println!("{}", figures.print()?);
+    figures.check_those_of("queue.")?;
     Ok(ExitCode::SUCCESS)
 }
 

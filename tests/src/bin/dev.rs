@@ -1,12 +1,14 @@
-//! `dev demo | up | down | bench | with COMMAND`: what the Makefile's targets do.
+//! `dev demo | up | down | bench | soak | with COMMAND`: what the Makefile's targets do.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
+use e2e::fleet::Guests;
+use e2e::soak::SoakOptions;
 use e2e::state::State;
-use e2e::{bench, demo, interrupt, up, with};
+use e2e::{bench, demo, interrupt, soak, up, with};
 use nix::unistd::Uid;
 use schemas::Sha256Digest;
 use tracing_subscriber::EnvFilter;
@@ -27,8 +29,24 @@ enum Command {
     Up,
     /// Stop what `up` started.
     Down,
-    /// Measure forks, bakes and the store; write target/bench.json.
-    Bench,
+    /// Measure forks, bakes, the store and the queue; write target/bench.json.
+    Bench {
+        /// Measure the queue alone, and write no file.
+        #[arg(long)]
+        queue: bool,
+    },
+    /// Run many short jobs while workers and servers are killed; print what was done and what came of it.
+    Soak {
+        /// How many jobs.
+        #[arg(long, default_value_t = 200)]
+        jobs: usize,
+        /// Run them in virtual machines, and not in directories.
+        #[arg(long)]
+        real: bool,
+        /// Repeat the chance of an earlier run. Default: the time.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Fetch a snapshot into an empty cache; print what that took. A part of `bench`.
     #[command(hide = true)]
     Fetch {
@@ -52,7 +70,9 @@ impl Command {
     /// Whether it bakes a template, whose root file system has files of many owners.
     fn bakes(&self) -> bool {
         match self {
-            Self::Demo | Self::Up | Self::Bench => true,
+            Self::Demo | Self::Up => true,
+            Self::Bench { queue } => !queue,
+            Self::Soak { real, .. } => *real,
             Self::Down | Self::Fetch { .. } | Self::With { .. } => false,
         }
     }
@@ -87,7 +107,17 @@ async fn run(command: &Command) -> Result<ExitCode> {
         Command::Demo => demo::run(&state).await,
         Command::Up => up::up(demo::lasting_stack(&state), &state).await,
         Command::Down => up::down(&demo::lasting_stack(&state)).await,
-        Command::Bench => bench::run(&state).await,
+        Command::Bench { queue: false } => bench::run(&state).await,
+        Command::Bench { queue: true } => bench::run_queue(&state).await,
+        Command::Soak { jobs, real, seed } => {
+            let guests = if *real { Guests::Real } else { Guests::Fake };
+            let options = SoakOptions {
+                jobs: *jobs,
+                guests,
+                seed: *seed,
+            };
+            soak::run(&state, options).await
+        }
         Command::Fetch { key, cache } => bench::fetch(key, cache).await,
         Command::With { command } => with::run(&state, command).await,
     }

@@ -291,7 +291,7 @@ fn environment(servers: &Servers) -> Vec<(String, String)> {
 }
 
 /// Takes a directory for a stack. Nobody else has one there until the file is dropped.
-fn acquire(directory: &Path) -> Result<File> {
+pub(crate) fn acquire(directory: &Path) -> Result<File> {
     fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
     if Record::read(directory)?.is_some_and(|record| record.is_running()) {
         bail!(

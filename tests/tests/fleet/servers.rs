@@ -1,0 +1,70 @@
+//! Servers that are killed while workers use them. Each case has servers of its own.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use e2e::fleet::{Fleet, Guests};
+use e2e::launch::Lifetime;
+use e2e::state::State;
+use schemas::Reason;
+use schemas::event::EventKind;
+use serde_json::json;
+
+use crate::support::{ends_with, job, pool, settles};
+
+/// 30 s: longer than the retries of the S3 client, which are over within seconds.
+const AWAY_FOR: Duration = Duration::from_secs(30);
+
+pub(crate) async fn a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses_nothing(
+    _shared: &Fleet,
+) -> Result<()> {
+    let mut fleet = Box::pin(Fleet::start(
+        &State::from_environment()?,
+        "nats",
+        Guests::Fake,
+    ))
+    .await?;
+    let pool = pool("nats");
+    let queue = fleet.queue.in_pool(&pool);
+    let service = fleet.worker("nats-1", &pool, 2, |_| ())?;
+    let worker = service.start(Lifetime::Owner).await?;
+    let jobs = [(); 5].map(|()| job(&fleet, "sleep 3"));
+    let mut events = queue.events(&jobs[0]).await?;
+    for job in &jobs {
+        queue.publish(job.to_string()).await?;
+    }
+    events.next(EventKind::StepStarted).await?;
+    // Two jobs run, three wait.
+    fleet.restart_nats(async {}).await?;
+    for job in &jobs {
+        let result = ends_with(&fleet, &queue, job, Reason::Completed).await?;
+        ensure!(result.attempt == 1, "attempt {}", result.attempt);
+    }
+    settles(&fleet, &queue, vec![(&service, worker)]).await?;
+    fleet.stop().await
+}
+
+pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minute(
+    _shared: &Fleet,
+) -> Result<()> {
+    let mut fleet = Box::pin(Fleet::start(
+        &State::from_environment()?,
+        "s3",
+        Guests::Fake,
+    ))
+    .await?;
+    let pool = pool("s3");
+    let queue = fleet.queue.in_pool(&pool);
+    let service = fleet.worker("s3-1", &pool, 1, |_| ())?;
+    let worker = service.start(Lifetime::Owner).await?;
+    let mut job = job(&fleet, "echo a > a; head -c 64000000 /dev/urandom > b");
+    job["artifacts"] = json!([{"name": "both", "paths": ["a", "b"]}]);
+    let mut events = queue.events(&job).await?;
+    queue.publish(job.to_string()).await?;
+    events.next(EventKind::ArtifactUploaded).await?;
+    fleet.restart_s3(tokio::time::sleep(AWAY_FOR)).await?;
+    let result = ends_with(&fleet, &queue, &job, Reason::Completed).await?;
+    ensure!(result.artifacts.len() == 2, "{:?}", result.artifacts);
+    settles(&fleet, &queue, vec![(&service, worker)]).await?;
+    fleet.stop().await
+}

@@ -1,0 +1,124 @@
+//! Where the cases run: one thread, which every process of theirs ends with, and one fleet that most of them share.
+
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow};
+use e2e::fleet::{Fleet, Guests};
+use e2e::state::State;
+use futures_util::StreamExt as _;
+use futures_util::future::LocalBoxFuture;
+use futures_util::stream::FuturesUnordered;
+use tokio::runtime::Runtime;
+use tokio::sync::{RwLock, mpsc, oneshot};
+
+/// A case: what must hold of a fleet.
+pub(crate) type Case = for<'a> fn(&'a Fleet) -> LocalBoxFuture<'a, Result<()>>;
+
+/// Who runs at the same time as a case.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Company {
+    /// Others.
+    Together,
+    /// Nobody, since it measures.
+    Alone,
+}
+
+/// The thread on which cases run.
+#[derive(Clone)]
+pub(crate) struct Stage {
+    requests: mpsc::UnboundedSender<Request>,
+    thread: Arc<Mutex<Option<JoinHandle<Result<()>>>>>,
+}
+
+/// A case to run, and who waits for what comes of it.
+struct Request {
+    name: &'static str,
+    company: Company,
+    case: Case,
+    outcome: oneshot::Sender<Result<()>>,
+}
+
+impl Stage {
+    /// Starts the thread. The fleet is started by the first case.
+    pub(crate) fn start() -> Self {
+        let (requests, received) = mpsc::unbounded_channel();
+        let thread = std::thread::spawn(|| {
+            let runtime = Runtime::new().context("start a runtime")?;
+            runtime.block_on(serve(received))
+        });
+        Self {
+            requests,
+            thread: Arc::new(Mutex::new(Some(thread))),
+        }
+    }
+
+    /// Runs a case to its end.
+    pub(crate) fn run(&self, name: &'static str, company: Company, case: Case) -> Result<()> {
+        let (outcome, ended) = oneshot::channel();
+        let request = Request {
+            name,
+            company,
+            case,
+            outcome,
+        };
+        let sent = self.requests.send(request);
+        sent.map_err(|_| anyhow!("the fleet does not start"))?;
+        ended.blocking_recv().context("the fleet has ended")?
+    }
+
+    /// Ends the fleet.
+    pub(crate) fn end(self) -> Result<()> {
+        let thread = self.thread.lock().expect("nobody panics with it").take();
+        drop(self.requests);
+        let thread = thread.context("it is ended once")?;
+        thread.join().map_err(|_| anyhow!("a case panicked"))?
+    }
+}
+
+async fn serve(mut requests: mpsc::UnboundedReceiver<Request>) -> Result<()> {
+    let Some(first) = requests.recv().await else {
+        return Ok(());
+    };
+    let fleet = Box::pin(Fleet::start(
+        &State::from_environment()?,
+        "cases",
+        Guests::Fake,
+    ))
+    .await?;
+    let turns = RwLock::new(());
+    let mut running = FuturesUnordered::new();
+    running.push(perform(first, &fleet, &turns));
+    loop {
+        tokio::select! {
+            Some(request) = requests.recv() => running.push(perform(request, &fleet, &turns)),
+            Some(()) = running.next() => {}
+            else => break,
+        }
+    }
+    drop(running);
+    fleet.stop().await
+}
+
+async fn perform(request: Request, fleet: &Fleet, turns: &RwLock<()>) {
+    let Request {
+        name,
+        company,
+        case,
+        outcome,
+    } = request;
+    let (start, result) = match company {
+        Company::Together => {
+            let _turn = turns.read().await;
+            (Instant::now(), case(fleet).await)
+        }
+        Company::Alone => {
+            let _turn = turns.write().await;
+            (Instant::now(), case(fleet).await)
+        }
+    };
+    eprintln!("{:>8.1} s  {name}", start.elapsed().as_secs_f64());
+    // Who asked waits for it.
+    let _received = outcome.send(result);
+}
