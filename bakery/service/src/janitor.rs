@@ -11,12 +11,13 @@
 //! | [`consumers`] | makes the consumers through which workers take jobs, and removes them |
 //! | [`rounds`] | reads the queue, and sees to what is due |
 //! | [`waiting`] | what waits, and when it is due |
-//! | [`ending`] | ends a job that no worker has |
+//! | [`ending`], [`end`] | ends a job that no worker has, and how |
 //!
 //! What always holds: nothing is kept here that the next janitor does not find on the server; all it does can be done twice, so that one
 //! which lost its lease a moment ago does no harm.
 
 mod consumers;
+mod end;
 mod ending;
 mod rounds;
 mod waiting;
@@ -51,7 +52,7 @@ pub(crate) struct Janitor {
 
 /// Why the queue of jobs could not be asked or changed: the server is away, or denies it.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing} in the queue of jobs")]
+#[error("{doing} of the queue of jobs")]
 struct QueueError {
     doing: &'static str,
     source: async_nats::Error,
@@ -88,7 +89,9 @@ impl Janitor {
         let keeping = shutdown.run_until_cancelled(Box::pin(keeping));
         match lease.while_held(keeping).await {
             Ok(_) => lease.release().await,
-            Err(lost) => warn!(error = %Causes(&lost), "another keeps the queue in order"),
+            Err(lost) => {
+                warn!(error = %Causes(&lost), "keeps the queue of jobs in order no longer");
+            }
         }
     }
 
@@ -112,7 +115,7 @@ impl Janitor {
 }
 
 impl QueueError {
-    /// For `map_err`: `doing` something in the queue failed.
+    /// For `map_err`: `doing` something of the queue failed.
     fn of<E: Into<async_nats::Error>>(doing: &'static str) -> impl FnOnce(E) -> Self {
         move |error| Self {
             doing,

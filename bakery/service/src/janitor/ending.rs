@@ -24,19 +24,18 @@ use async_nats::jetstream::stream::{RawMessageErrorKind, Stream};
 use async_nats::jetstream::{Context, kv};
 use bus::jobs::{Record, RecordError};
 use bus::lease::{LeaseError, Leases};
+use bus::log_end;
 use bus::results::{self, ResultsError, Stored};
 use jiff::Timestamp;
 use schemas::event::{Event, EventKind, EventSchema};
 use schemas::names::{event_subject, job_lease};
-use schemas::reason::Reason;
-use schemas::record::Attempt;
 use schemas::refusal::{Refusal, job_id};
-use schemas::result::{ResultSchema, StepResult, Termination, Timing};
 use schemas::{Job, JobResult, JobSubject, Token};
 use tracing::{info, warn};
 
 use super::QueueError;
-use super::waiting::{Due, later};
+use super::end::{End, Known};
+use super::waiting::Due;
 
 /// 5 s: as long as a worker gives a message back for that it finds held.
 const HELD_LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -82,17 +81,6 @@ struct Queued {
     subject: JobSubject,
     body: bytes::Bytes,
     at: Timestamp,
-}
-
-/// How a job ends, and under which name.
-struct End {
-    name: Token,
-    reason: Reason,
-    message: String,
-    /// Attempts that count, at least 1.
-    attempt: u32,
-    past_attempts: Vec<Attempt>,
-    steps: Vec<Token>,
 }
 
 impl Ending {
@@ -150,18 +138,19 @@ impl Ending {
         let end = match Job::parse(&queued.body) {
             Err(error) => End::from(Refusal::invalid(id.clone(), &error)),
             Ok(job) => {
-                let Some((reason, message)) = verdict(&job, queued.at, &record, cancelled) else {
+                if cancelled && let Some(lost) = record.mark_lost().await? {
+                    log_end::say_lost(&self.jetstream, tenant, id, &lost).await;
+                }
+                let known = Known {
+                    job: &job,
+                    queued_at: queued.at,
+                    counted: record.counted(),
+                    cancelled,
+                };
+                let Some(end) = End::of(known, record.attempts(), Timestamp::now()) else {
                     return Ok(Looked::Again(ATTEMPT_LOOK_AGAIN));
                 };
-                record.mark_lost().await?;
-                End {
-                    name: id.clone(),
-                    reason,
-                    message,
-                    attempt: record.counted().max(1),
-                    past_attempts: record.attempts().to_vec(),
-                    steps: job.steps.into_iter().map(|step| step.name).collect(),
-                }
+                end
             }
         };
         self.finish(queued, end, record.attempt()).await?;
@@ -197,44 +186,14 @@ impl Ending {
 
     /// Stores the result, tells of it, and deletes the message.
     async fn finish(&self, queued: &Queued, end: End, next_attempt: u32) -> Result<(), EndError> {
-        let result = self.result(queued, end);
+        let now = Timestamp::now();
+        let result = end.result(&self.bakery, &queued.subject, queued.at, now);
         if results::publish_once(&self.jetstream, &result).await? == Stored::First {
             info!(job = %result.job_id, tenant = %result.tenant, reason = %result.reason, "ended in the queue");
             self.tell(&result, next_attempt).await;
         }
         self.delete(queued.sequence).await?;
         Ok(())
-    }
-
-    fn result(&self, queued: &Queued, end: End) -> JobResult {
-        let not_run = |name| StepResult::new(name, Termination::NotRun, Duration::ZERO);
-        JobResult {
-            schema: ResultSchema,
-            job_id: end.name,
-            tenant: queued.subject.tenant.clone(),
-            trust: queued.subject.trust,
-            attempt: end.attempt,
-            worker: self.bakery.clone(),
-            past_attempts: end.past_attempts,
-            status: end.reason.status(),
-            reason: end.reason.into(),
-            message: end.message,
-            exit_code: None,
-            failed_step: None,
-            steps: end.steps.into_iter().map(not_run).collect(),
-            environment: None,
-            source: None,
-            artifacts: Vec::new(),
-            artifacts_manifest: None,
-            log: None,
-            egress: schemas::result::Egress::default(),
-            timing: Timing {
-                queued_at: Some(queued.at),
-                finished_at: Some(Timestamp::now()),
-                ..Timing::default()
-            },
-            usage: None,
-        }
     }
 
     /// The event has the number of the attempt that would have been next, and is the only one of it. Nothing depends on it.
@@ -283,23 +242,10 @@ impl Queued {
             subject: message
                 .subject
                 .parse()
-                .map_err(QueueError::of("read the subject of a job"))?,
+                .map_err(QueueError::of("read the subject of a message"))?,
             at: stored_at(&message),
             body: message.payload,
         })
-    }
-}
-
-impl From<Refusal> for End {
-    fn from(refusal: Refusal) -> Self {
-        Self {
-            name: refusal.name,
-            reason: refusal.reason,
-            message: refusal.message,
-            attempt: 1,
-            past_attempts: Vec::new(),
-            steps: Vec::new(),
-        }
     }
 }
 
@@ -307,27 +253,4 @@ impl From<Refusal> for End {
 pub(super) fn stored_at(message: &StreamMessage) -> Timestamp {
     let time = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos());
     time.expect("a server's clock shows a time of this era")
-}
-
-/// How a job ends that nobody holds, and why; none where it goes on.
-fn verdict(
-    job: &Job,
-    queued_at: Timestamp,
-    record: &Record,
-    cancelled: bool,
-) -> Option<(Reason, String)> {
-    let attempts = record.counted();
-    if cancelled {
-        let message = match attempts {
-            0 => "it was cancelled before it ran",
-            _ => "it was cancelled, and its worker was lost",
-        };
-        Some((Reason::Cancelled, message.to_owned()))
-    } else if attempts == 0 && later(queued_at, job.timeouts.queue()) <= Timestamp::now() {
-        let seconds = job.timeouts.queue_s;
-        let message = format!("it waited longer than timeouts.queue_s, {seconds} s");
-        Some((Reason::QueueExpired, message))
-    } else {
-        None
-    }
 }

@@ -110,9 +110,9 @@ impl Rounds {
         let is_another = state.last_sequence + 1 < self.next_sequence;
         if is_another || self.waiting.is_mostly_gone(state.messages) {
             self.waiting.forget_messages();
-            self.next_sequence = state.first_sequence;
+            self.next_sequence = state.first_sequence.max(1);
         }
-        if state.messages == 0 {
+        if state.last_sequence < self.next_sequence {
             return Ok(());
         }
         for _ in 0..READ_AT_ONCE {
@@ -126,7 +126,7 @@ impl Rounds {
     }
 
     async fn next(&self) -> Result<Option<StreamMessage>, QueueError> {
-        let from = Some(self.next_sequence.max(1));
+        let from = Some(self.next_sequence);
         let queue = &self.ending.queue;
         let next = queue.direct_get_next_for_subject(JobSubject::FILTER, from);
         match next.await {

@@ -1,6 +1,7 @@
 //! A nats-server of a test's own, with the streams and buckets of a bakery: a janitor keeps the whole of a queue, and two tests would take
 //! each other's for theirs.
 
+use std::ffi::{OsStr, OsString};
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -26,8 +27,10 @@ const JOB: &[u8] = include_bytes!("../../../../../schemas/examples/job.json");
 pub(super) struct Rig {
     pub(super) janitor: Janitor,
     pub(super) tenant: Token,
-    _server: Child,
-    _store: TempDir,
+    server: Child,
+    program: OsString,
+    port: String,
+    store: TempDir,
 }
 
 /// A janitor that runs beside the test.
@@ -49,28 +52,27 @@ impl Rig {
             return None;
         };
         let store = tempfile::tempdir().unwrap();
-        let server = Command::new(program)
-            .args(["--jetstream", "--addr", "127.0.0.1", "--port", "-1"])
-            .arg("--store_dir")
-            .arg(store.path())
-            .arg("--ports_file_dir")
-            .arg(store.path())
-            .stderr(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        let ports = format!("nats-server_{}.ports", server.id().unwrap());
-        let ports = store.path().join(ports);
-        let url = until(async || url_in(&std::fs::read(&ports).ok()?)).await;
-        let client = async_nats::connect(url).await.unwrap();
+        let server = serve(&program, &store, "-1");
+        let url = url_of(&server, &store).await;
+        let (_, port) = url.rsplit_once(':').unwrap();
+        let client = async_nats::connect(&url).await.unwrap();
         let jetstream = jetstream::new(client);
         bus::streams::provision(&jetstream, 1).await.unwrap();
         Some(Self {
             janitor: janitor(&jetstream, "bakery-1").await,
             tenant: "acme".parse().unwrap(),
-            _server: server,
-            _store: store,
+            server,
+            program,
+            port: port.to_owned(),
+            store,
         })
+    }
+
+    /// Kills the server, and starts it again with what it stored.
+    pub(super) async fn restart(&mut self) {
+        self.server.kill().await.unwrap();
+        self.server = serve(&self.program, &self.store, &self.port);
+        url_of(&self.server, &self.store).await;
     }
 
     /// The janitor of another bakery.
@@ -104,12 +106,9 @@ impl Rig {
     /// Waits for a result.
     pub(super) async fn result(&self, id: &Token) -> JobResult {
         let jetstream = &self.janitor.jetstream;
-        until(async || {
-            bus::results::fetch(jetstream, &self.tenant, id)
-                .await
-                .unwrap()
-        })
-        .await
+        // Where the server is away for a moment, there is none yet.
+        let fetch = async || bus::results::fetch(jetstream, &self.tenant, id).await;
+        until(async || fetch().await.ok().flatten()).await
     }
 
     /// Messages in a stream.
@@ -184,7 +183,27 @@ async fn janitor(jetstream: &jetstream::Context, name: &str) -> Janitor {
     }
 }
 
-/// The address in the file that the server writes once it listens.
+fn serve(program: &OsStr, store: &TempDir, port: &str) -> Child {
+    Command::new(program)
+        .args(["--jetstream", "--addr", "127.0.0.1", "--port", port])
+        .arg("--store_dir")
+        .arg(store.path())
+        .arg("--ports_file_dir")
+        .arg(store.path())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap()
+}
+
+/// The address of a server, once it listens.
+async fn url_of(server: &Child, store: &TempDir) -> String {
+    let ports = format!("nats-server_{}.ports", server.id().unwrap());
+    let ports = store.path().join(ports);
+    until(async || url_in(&std::fs::read(&ports).ok()?)).await
+}
+
+/// The address in the file that the server writes then.
 fn url_in(ports: &[u8]) -> Option<String> {
     let ports: serde_json::Value = serde_json::from_slice(ports).ok()?;
     ports["nats"][0].as_str().map(str::to_owned)
