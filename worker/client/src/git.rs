@@ -1,14 +1,16 @@
 //! What is committed: the tree of HEAD below a directory, and its bytes, as git stores them. No attribute and no filter is applied, so
 //! the tree is the same on every machine. [`Head::with_changes`] gives what would be committed now.
 
+mod blobs;
 mod standing;
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Command, Stdio};
 
 use schemas::{TextError, TreePath};
 
+pub(crate) use blobs::Blobs;
 use standing::Scratch;
 
 /// A directory, at its last commit.
@@ -144,24 +146,7 @@ impl Head {
 
     /// Opens its bytes.
     pub(crate) fn blobs(&self) -> Result<Blobs, GitError> {
-        let mut child = self
-            .git(&["cat-file", "--batch"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .map_err(GitError::Run)?;
-        let ask = child
-            .stdin
-            .take()
-            .expect("its input is a pipe, as asked for above");
-        let answer = BufReader::new(
-            child
-                .stdout
-                .take()
-                .expect("its output is a pipe, as asked for above"),
-        );
-        Ok(Blobs { ask, answer, child })
+        Blobs::open(self.git(&["cat-file", "--batch"]))
     }
 
     /// git, with what is only in the scratch place.
@@ -172,50 +157,6 @@ impl Head {
         }
         git
     }
-}
-
-/// The bytes of files, asked for one after another from one git process.
-#[derive(Debug)]
-pub(crate) struct Blobs {
-    ask: ChildStdin,
-    answer: BufReader<ChildStdout>,
-    child: Child,
-}
-
-impl Blobs {
-    /// Asks for a file: gives its size, and hands its bytes to `take`, which must read them all.
-    pub(crate) fn read<T, E: From<io::Error> + From<GitError>>(
-        &mut self,
-        id: &str,
-        take: impl FnOnce(u64, &mut dyn io::Read) -> Result<T, E>,
-    ) -> Result<T, E> {
-        writeln!(self.ask, "{id}")?;
-        self.ask.flush()?;
-        let mut header = String::new();
-        self.answer.read_line(&mut header)?;
-        let size = size_of_blob(&header).ok_or(GitError::Answer { said: header })?;
-        let taken = take(size, &mut self.answer.by_ref().take(size))?;
-        let mut end = [0];
-        self.answer.read_exact(&mut end)?;
-        Ok(taken)
-    }
-}
-
-impl Drop for Blobs {
-    fn drop(&mut self) {
-        // It only reads, and there is nobody left to tell.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// The size in `<id> blob <size>`.
-fn size_of_blob(header: &str) -> Option<u64> {
-    let mut words = header.split_whitespace().skip(1);
-    if words.next()? != "blob" {
-        return None;
-    }
-    words.next()?.parse().ok()
 }
 
 /// Reads `<mode> <type> <id>\t<path>`.
@@ -315,13 +256,5 @@ mod tests {
             error.to_string(),
             "vendor/lib is a submodule: its files are not in the tree of HEAD"
         );
-    }
-
-    #[test]
-    fn a_missing_object_has_no_size() {
-        assert_eq!(size_of_blob("abc blob 12\n"), Some(12));
-        assert_eq!(size_of_blob("abc missing\n"), None);
-        assert_eq!(size_of_blob("abc tree 12\n"), None);
-        assert_eq!(size_of_blob(""), None);
     }
 }

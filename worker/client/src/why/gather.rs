@@ -15,8 +15,10 @@ use crate::job_name::JobName;
 use crate::queue::{self, Place};
 use crate::server::{AskError, Server};
 
-/// Asks them all at once, and for a result once more at the end: a job that ended meanwhile has left the queue.
+/// Asks for a result first, which everybody may who may know of the job; then all others at once; then for a result once more, since a job
+/// that ended meanwhile has left the queue.
 pub(crate) async fn gather(server: &Server, job: &JobName) -> Result<Facts, AskError> {
+    let before = server.result(job).await?;
     let (tenant, id) = (&job.tenant, &job.id);
     let keys = (
         job_record(tenant, id),
@@ -53,7 +55,10 @@ pub(crate) async fn gather(server: &Server, job: &JobName) -> Result<Facts, AskE
         place,
         workers: known.of(workers)?,
         cap: known.of(cap)?.flatten(),
-        result: known.of(server.result(job).await)?.flatten(),
+        result: match before {
+            Some(result) => Some(result),
+            None => server.result(job).await?,
+        },
         not_known,
     })
 }

@@ -87,6 +87,97 @@ fn said(facts: &Facts) -> String {
     decide(facts).sentence(&job)
 }
 
+/// For each line of the table in the documentation, facts that it holds for, and no line before it.
+fn of_each_line() -> Vec<Facts> {
+    let held = Facts {
+        holder: Some("w1".to_owned()),
+        ..queued()
+    };
+    let absent = Facts {
+        place: Place::Absent,
+        ..queued()
+    };
+    let failed = Some(record(&[Some(AttemptEndKind::Failed)]));
+    let late = queued().now + SignedDuration::from_hours(1);
+    let at_cap = Cap {
+        concurrency: 1,
+        held: 1,
+    };
+    let resting = vec![worker("w1", WorkerCondition::Paused)];
+    vec![
+        Facts {
+            result: Some(result(Reason::Completed, Some(0))),
+            ..absent.clone()
+        },
+        absent.clone(),
+        Facts {
+            record: failed.clone(),
+            ..absent
+        },
+        Facts {
+            cancelled: true,
+            ..held.clone()
+        },
+        Facts {
+            event: Some(event(EventKind::Parked)),
+            ..held.clone()
+        },
+        Facts {
+            record: Some(record(&[None])),
+            ..held.clone()
+        },
+        held,
+        Facts {
+            record: Some(record(&[None])),
+            ..queued()
+        },
+        Facts {
+            place: Place::Unknown,
+            ..queued()
+        },
+        Facts {
+            now: late,
+            ..queued()
+        },
+        Facts {
+            workers: Some(vec![]),
+            ..queued()
+        },
+        Facts {
+            workers: Some(resting),
+            ..queued()
+        },
+        Facts {
+            cap: Some(at_cap),
+            ..queued()
+        },
+        Facts {
+            record: failed,
+            ..queued()
+        },
+        queued(),
+    ]
+}
+
+#[test]
+fn the_table_above_is_what_is_decided() {
+    let lines = include_str!("../decide.rs").lines();
+    let rows = lines.filter_map(|line| line.strip_prefix("//! | ")?.strip_suffix(" |"));
+    let documented = rows
+        .filter_map(|row| row.rsplit_once(" | "))
+        .map(|(_, word)| word);
+    // Below the heads and the rule.
+    let documented: Vec<_> = documented.skip(2).collect();
+    let decided: Vec<_> = of_each_line()
+        .iter()
+        .map(|facts| {
+            let standing = serde_json::to_value(decide(facts)).unwrap();
+            standing["state"].as_str().unwrap().replace('_', " ")
+        })
+        .collect();
+    assert_eq!(decided, documented);
+}
+
 #[test]
 fn a_job_that_waits_is_told_what_for() {
     let waiting = queued();

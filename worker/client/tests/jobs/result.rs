@@ -1,0 +1,37 @@
+//! `sourdough result` and `sourdough wait`.
+
+use std::process::Stdio;
+
+use anyhow::{Result, ensure};
+use schemas::JobResult;
+
+use crate::fixture::Fixture;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_result_is_printed_once_there_is_one() -> Result<()> {
+    let Some(fixture) = Fixture::start().await? else {
+        return Ok(());
+    };
+    let id = fixture.queue().await?;
+    let said = fixture.run(&["result", id.as_str()]).await?;
+    ensure!(said.code == Some(75) && said.out.is_empty());
+    ensure!(said.err.contains("has no result yet") && said.err.contains("sourdough why"));
+    let said = fixture
+        .run(&["wait", id.as_str(), "--timeout", "1"])
+        .await?;
+    ensure!(said.code == Some(75) && said.err.contains("no result after 1 s"));
+
+    let mut waiting = fixture.command(&["wait", id.as_str(), "--json"]);
+    let waiting = waiting.stdout(Stdio::piped()).spawn()?;
+    fixture.finish(&id).await?;
+    let waited = tokio::task::spawn_blocking(|| waiting.wait_with_output()).await??;
+    let said = fixture.run(&["result", id.as_str(), "--json"]).await?;
+    ensure!(said.code == Some(1) && waited.status.code() == Some(1));
+    ensure!(waited.stdout == said.out.as_bytes());
+    ensure!(JobResult::parse(said.out.as_bytes())?.job_id == id);
+    ensure!(
+        said.err
+            .starts_with("status     failure: step_exit_nonzero")
+    );
+    Ok(())
+}

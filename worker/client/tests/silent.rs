@@ -1,0 +1,80 @@
+//! A server that answers nothing that it is asked, as NATS does towards a user who may not ask.
+
+use std::io::{self, BufRead as _, BufReader, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+const ID: &str = "0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11";
+
+const INFO: &str = r#"INFO {"server_id":"a","server_name":"a","version":"2.12.0","go":"go1","host":"127.0.0.1","port":4222,"headers":true,"max_payload":1048576,"proto":1}"#;
+
+/// 30 s: several questions of 4 s, on a busy machine, and less than the minute for which a server that is away is waited for.
+const SOON: Duration = Duration::from_secs(30);
+
+/// Where it listens.
+fn start() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+    let address = listener.local_addr().expect("a listener has an address");
+    std::thread::spawn(move || {
+        for socket in listener.incoming() {
+            std::thread::spawn(move || socket.and_then(serve));
+        }
+    });
+    format!("nats://{address}")
+}
+
+/// Keeps the connection alive, and that is all.
+fn serve(mut socket: TcpStream) -> io::Result<()> {
+    let lines = BufReader::new(socket.try_clone()?).lines();
+    write!(socket, "{INFO}\r\n")?;
+    for line in lines {
+        if line?.trim() == "PING" {
+            write!(socket, "PONG\r\n")?;
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn silence_is_told_within_seconds_as_what_it_may_be() {
+    let server = start();
+    let sha256 = "ab12cd34".repeat(8);
+    let uri = "https://files.example.com/a.tar.zst";
+    let submit = [
+        "submit",
+        "--environment",
+        "w",
+        "--archive-uri",
+        uri,
+        "--sha256",
+        &sha256,
+    ];
+    let commands = [
+        &["result", ID][..],
+        &["wait", ID],
+        &["logs", ID],
+        &["why", ID],
+        &["cancel", ID],
+        &["cancel", ID, "--even-if-unknown"],
+        &["dead", "list"],
+        &["dead", "replay", ID],
+        &submit,
+    ];
+    let started = Instant::now();
+    let children = commands.map(|command| {
+        let mut program = Command::new(env!("CARGO_BIN_EXE_sourdough"));
+        program.args(command).args(["--nats", &server]);
+        std::thread::spawn(move || program.output().unwrap())
+    });
+    for (child, command) in children.into_iter().zip(commands) {
+        let output = child.join().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(70), "{command:?}: {said}");
+        assert!(
+            said.contains("NATS is silent towards a user whose permissions"),
+            "{command:?}: {said}"
+        );
+    }
+    assert!(started.elapsed() < SOON, "{:?}", started.elapsed());
+}
