@@ -127,8 +127,11 @@ fn janitor(grants: &mut Grants) {
     for request in ["CONSUMER.INFO", "CONSUMER.DELETE"] {
         grants.asks(format!("{request}.{jobs}.*"));
     }
-    grants.looks_at(stream::RESULTS, &subjects(stream::RESULTS, &[]));
-    for stream in [stream::RESULTS, stream::EVENTS, stream::DEAD] {
+    // Whether a job has its result, and where the log of a worker that died ends.
+    for stream in [stream::RESULTS, stream::LOGS] {
+        grants.looks_at(stream, &subjects(stream, &[]));
+    }
+    for stream in [stream::RESULTS, stream::EVENTS, stream::LOGS] {
         grants.publishes(subjects(stream, &[]));
     }
     grants.writes(bucket::JOBS, "job.*.*");
