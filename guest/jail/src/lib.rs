@@ -10,6 +10,10 @@
 //! There is no mount namespace and no cgroup here: a VMM that was taken over sees the host's files as its user may, which is
 //! why the worker keeps its own in a directory that only it may enter.
 //!
+//! An owner that dies, however it does, leaves none of this: the kernel kills the VMM, whose namespaces, sockets and memory nobody else
+//! holds, and lets go of the lock on its user. What stays is the lock's file, empty and taken again by the next VM, and the directory that
+//! the VMM ran in, which the owner of all those directories sweeps when it starts.
+//!
 //! What always holds: a measure that cannot be taken is an error of the start, never left out in silence; which measures
 //! apply is [`Jail::describe`]d, so that a service can say it when it starts.
 

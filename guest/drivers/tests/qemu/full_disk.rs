@@ -1,4 +1,4 @@
-//! A host whose disk is full: a guest that writes ends, and the host is to blame.
+//! A host whose disk is full: a guest that writes ends, none is started, and the host is to blame.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -32,6 +32,24 @@ pub(crate) async fn a_guest_on_a_full_disk_is_the_hosts_trouble(qemu: &Qemu, rig
         }
         exit @ (Exit::PoweredOff | Exit::Killed) => panic!("{exit:?}"),
     }
+    assert!(!marker.exists(), "the slot goes with its VM");
+}
+
+/// Nothing is left for QEMU's overlay: the guest does not start, and why is said.
+pub(crate) async fn nothing_is_started_on_a_disk_that_is_full(qemu: &Qemu, rig: &Rig<'_>) {
+    let Some(disk) = SmallDisk::mount(&rig.slots.join("full")) else {
+        println!("skipped: nothing is started on a disk that is full: only root can mount one");
+        return;
+    };
+    let slot = Slot::create(&disk.0).unwrap();
+    let marker = slot.dir().to_owned();
+    let filled = std::fs::write(disk.0.join("filler"), vec![1; 16 << 20]);
+    assert_eq!(filled.unwrap_err().kind(), std::io::ErrorKind::StorageFull);
+    let identity = Identity::fresh("full");
+    let forked = qemu.fork(&rig.snapshot, slot, &identity).await;
+    let error = forked.err().expect("there is no room for it");
+    let said = error.to_string();
+    assert!(said.contains("No space left on device"), "{said}");
     assert!(!marker.exists(), "the slot goes with its VM");
 }
 

@@ -70,6 +70,7 @@ async fn qemu_passes_the_conformance_suite() {
 
     dropping_a_vm_kills_its_process(&qemu, &rig, scratch.path()).await;
     a_lifetime_kills_the_process_while_nothing_else_runs(&qemu, &rig).await;
+    full_disk::nothing_is_started_on_a_disk_that_is_full(&qemu, &rig).await;
     full_disk::a_guest_on_a_full_disk_is_the_hosts_trouble(&qemu, &rig).await;
 }
 
