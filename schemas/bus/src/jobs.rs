@@ -125,6 +125,11 @@ impl Record {
         counted.next_back().map(|attempt| attempt.started_at)
     }
 
+    /// Whether an attempt was begun here: the last one.
+    pub fn has_begun(&self) -> bool {
+        self.begun.is_some()
+    }
+
     /// The number of the attempt that was begun here, or else of the one that would begin now. Returned attempts have numbers too, so that
     /// no two logs have one name.
     pub fn attempt(&self) -> u32 {

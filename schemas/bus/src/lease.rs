@@ -10,6 +10,7 @@
 //! What always holds: whoever holds a lease has a revision that nobody else can have; work that runs under a lease is dropped before the
 //! server can give the lease to another, even while the server cannot be reached.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
@@ -44,9 +45,14 @@ pub struct Lease {
     sent_at: Instant,
 }
 
-/// The bucket of leases.
+/// The bucket of leases. Clones are cheap.
 #[derive(Debug, Clone)]
 pub struct Leases {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
     jetstream: Context,
     bucket: kv::Store,
 }
@@ -80,15 +86,18 @@ impl Leases {
     pub async fn open(
         jetstream: &Context,
     ) -> Result<Self, async_nats::jetstream::context::KeyValueError> {
-        Ok(Self {
+        let shared = Shared {
             jetstream: jetstream.clone(),
             bucket: jetstream.get_key_value(bucket::LEASES).await?,
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
         })
     }
 
     /// Takes the lease `key`; none where somebody else holds it. `holder` is for people who look into the bucket.
     pub async fn take(&self, key: &str, holder: &str) -> Result<Option<Lease>, LeaseError> {
-        let entry = self.bucket.entry(key).await;
+        let entry = self.shared.bucket.entry(key).await;
         let entry = entry.map_err(failed("look for", key))?;
         let free_since = match entry {
             None => 0,
@@ -116,7 +125,7 @@ impl Leases {
 
     /// Returns once nobody holds the lease `key`.
     pub async fn free(&self, key: &str) {
-        crate::watch::gone(&self.bucket, key).await;
+        crate::watch::gone(&self.shared.bucket, key).await;
     }
 
     /// A raw publish: the client's own update would drop the time to live.
@@ -135,7 +144,7 @@ impl Leases {
             Some(id) => message.message_id(id),
             None => message,
         };
-        let stored = self.jetstream.send_publish(subject(key), message);
+        let stored = self.shared.jetstream.send_publish(subject(key), message);
         Ok(stored.await?.await?.sequence)
     }
 }
@@ -168,7 +177,7 @@ impl Lease {
     }
 
     async fn delete(&self, revision: u64) -> Result<(), kv::DeleteError> {
-        let bucket = &self.leases.bucket;
+        let bucket = &self.leases.shared.bucket;
         bucket
             .delete_expect_revision(&self.key, Some(revision))
             .await
@@ -221,7 +230,7 @@ impl Lease {
 
     /// The revision of a renewal that was stored and not confirmed.
     async fn unconfirmed(&self) -> Result<u64, LeaseError> {
-        let stream = &self.leases.bucket.stream;
+        let stream = &self.leases.shared.bucket.stream;
         let last = stream.direct_get_last_for_subject(subject(&self.key)).await;
         match last {
             Ok(last) if id_of(&last) == Some(&self.renewal()) => Ok(last.sequence),
@@ -313,7 +322,7 @@ mod tests {
         let Some((mut lease, leases)) = lease().await else {
             return;
         };
-        leases.bucket.delete(&lease.key).await.unwrap();
+        leases.shared.bucket.delete(&lease.key).await.unwrap();
         let mut taken = leases.take(&lease.key, "two").await.unwrap().unwrap();
         let renewed = lease.renew().await;
         assert!(matches!(renewed, Err(LeaseError::Lost { .. })));

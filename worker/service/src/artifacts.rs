@@ -3,6 +3,8 @@
 //! What always holds: files come sorted, by the name of their artifact and then their path; an object is only finished when
 //! the host's own digest of the bytes is the one that the guest announced; no file is held whole in memory or on disk.
 
+use std::time::Duration;
+
 use bus::objects::{Objects, ObjectsError, Upload};
 use schemas::artifact::Artifact;
 use schemas::guest::BUILD_ROOT;
@@ -18,6 +20,9 @@ use crate::verdict::{self, Verdict};
 
 /// Most files of one artifact: what a large documentation tree has, twenty times over.
 const MAX_FILES: u32 = 100_000;
+
+/// 15 min to read out and store all artifacts of a job: what the default `max_bytes` of one takes at 10 Mbit/s.
+pub const COLLECT_WITHIN: Duration = Duration::from_mins(15);
 
 /// Why artifacts are not complete.
 #[derive(Debug)]

@@ -1,33 +1,41 @@
 //! One attempt at a claimed job: does what [`crate::lifecycle`] says, and tells it what came of it.
 //!
-//! What always holds: the message is kept alive by the loop that also supervises the work, so a worker whose loop hangs
-//! loses the job instead of holding it; an attempt is recorded before its VM starts, and never for a job that is parked.
+//! What always holds: the job is kept ours by the loop that also supervises the work, so a worker whose loop hangs loses the job instead of
+//! holding it, and work on a job that was lost is dropped at once; an attempt is recorded before its VM starts, and never for a job that is
+//! parked.
 
 mod finish;
 mod guest;
 mod heart;
+mod hold;
+mod parking;
 mod prepare;
 
-use async_nats::jetstream::{AckKind, Message};
+use std::sync::Arc;
+
+use async_nats::jetstream::Message;
+use bus::jobs::Record;
+use futures_util::FutureExt as _;
 use schemas::event::EventKind;
 use schemas::job::Job;
 use schemas::source::ArchiveSource;
 use tempfile::TempDir;
+use tokio::sync::watch;
 use tracing::warn;
 
-pub(crate) use prepare::waited_since;
+pub(crate) use hold::Hold;
+pub(crate) use parking::waited_since;
 
 use crate::build::Build;
+use crate::cancels::Cancel;
 use crate::events::Events;
-use crate::lifecycle::{Action, Event, Lifecycle};
+use crate::lifecycle::{Action, Event, Lifecycle, State};
 use crate::log::JobLog;
 use crate::presence::Slot;
 use crate::report::{Gathered, Subject};
 use crate::resolve::{Missing, Resolved};
 use crate::services::Services;
 use crate::verdict::Verdict;
-use bus::jobs::Record;
-use heart::Heart;
 
 /// What the claim of a message found.
 pub struct Claimed {
@@ -37,16 +45,16 @@ pub struct Claimed {
     pub message: Message,
     /// Whose result it will be.
     pub subject: Subject,
-    /// What to do; none for a message that got its verdict at the claim.
+    /// What to do; none for a message that is no job.
     pub job: Option<Job>,
     /// What the job did so far; none as above.
     pub record: Option<Record>,
+    /// What tells it to end; none as above.
+    pub cancel: Option<Cancel>,
     /// What is known of it already.
     pub gathered: Gathered,
     /// The right to run it here.
     pub slot: Slot,
-    /// A directory for its scratch files.
-    pub scratch: TempDir,
 }
 
 /// A job, and all that one attempt at it has gathered.
@@ -54,13 +62,14 @@ pub struct Attempt {
     services: Services,
     message: Message,
     subject: Subject,
-    /// What to do; none for a message that got its verdict at the claim.
+    /// What to do; none for a message that is no job.
     job: Option<Job>,
     record: Option<Record>,
-    events: Events,
+    cancel: Option<Cancel>,
+    events: Arc<Events>,
     /// The right to run it here; none while it is parked.
     slot: Option<Slot>,
-    /// Its scratch files; none while it is parked.
+    /// Its scratch files; none before its source is fetched, and while it is parked.
     scratch: Option<TempDir>,
     /// Where its source lies in S3, once it was fetched.
     stored: Option<ArchiveSource>,
@@ -69,18 +78,12 @@ pub struct Attempt {
     resolved: Option<Box<Resolved>>,
     build: Option<Build>,
     log: Option<JobLog>,
+    /// It is recorded, and the end of its log is not marked yet.
+    log_is_due: bool,
     gathered: Gathered,
 }
 
 impl Attempt {
-    /// A directory for the scratch files of one attempt.
-    pub fn scratch(services: &Services) -> std::io::Result<TempDir> {
-        // The state directory may have been deleted since the last job.
-        let work = services.state.work();
-        std::fs::create_dir_all(&work)?;
-        tempfile::tempdir_in(work)
-    }
-
     /// For a message that was claimed.
     pub fn new(claimed: Claimed) -> Self {
         let Claimed {
@@ -89,9 +92,9 @@ impl Attempt {
             subject,
             job,
             record,
+            cancel,
             gathered,
             slot,
-            scratch,
         } = claimed;
         let Subject {
             tenant,
@@ -106,69 +109,106 @@ impl Attempt {
             subject,
             job,
             record,
-            events,
+            cancel,
+            events: Arc::new(events),
             slot: Some(slot),
-            scratch: Some(scratch),
+            scratch: None,
             stored: None,
             missing: None,
             resolved: None,
             build: None,
             log: None,
+            log_is_due: false,
             gathered,
         }
     }
 
     /// Brings the job to its end. `first` is what the claim found: [`Event::Done`], or a verdict.
-    pub async fn run(mut self: Box<Self>, mut lifecycle: Lifecycle, first: Event) {
-        let mut give_back = self.services.give_back.clone();
-        let mut draining = self.services.draining.clone();
+    pub async fn run(mut self: Box<Self>, mut hold: Hold, mut lifecycle: Lifecycle, first: Event) {
         if first == Event::Done {
             self.events.say(EventKind::Claimed, None, None).await;
         }
-        let mut heart = Heart::new();
         let mut event = first;
         loop {
             let action = lifecycle.next(&event);
             if action == Action::Stop {
                 break;
             }
-            event = tokio::select! {
-                event = self.act(action, &lifecycle, &mut heart) => event,
-                () = asked(&mut give_back), if may_be_cut(action) => {
-                    return Box::pin(self.give_back()).await;
-                }
-                // It has begun nothing here that would be lost.
-                () = asked(&mut draining), if action == Action::Park => {
-                    return Box::pin(self.give_back()).await;
-                }
-            };
+            event = self.next_event(action, &lifecycle, &mut hold).await;
+            if event == Event::LeaseLost {
+                self.abandon(&mut hold).await;
+            }
+        }
+        hold.release().await;
+    }
+
+    /// Does one thing to its end, unless something else ends it first.
+    async fn next_event(
+        &mut self,
+        action: Action,
+        lifecycle: &Lifecycle,
+        hold: &mut Hold,
+    ) -> Event {
+        let state = lifecycle.state();
+        let mut give_back = self.services.give_back.clone();
+        let mut draining = self.services.draining.clone();
+        let mut cancel = self.cancel.clone();
+        tokio::select! {
+            event = self.act(action, lifecycle, hold) => event,
+            () = asked(&mut give_back), if state.may_be_cut() => Event::Drained,
+            // It has begun nothing here that would be lost.
+            () = asked(&mut draining), if state == State::Parked => Event::Drained,
+            () = cancelled(cancel.as_mut()), if state.is_cut_by_cancel() => {
+                self.events.say(EventKind::Cancelling, None, None).await;
+                Event::Cancelled
+            }
         }
     }
 
-    /// Does one thing, and keeps the message alive meanwhile; both are polled by this one loop.
-    async fn act(&mut self, action: Action, lifecycle: &Lifecycle, heart: &mut Heart) -> Event {
-        let message = self.message.clone();
-        let work = Box::pin(self.perform(action, lifecycle));
-        if keeps_alive(action) {
-            heart.during(work, || say_alive(&message)).await
-        } else {
-            work.await
+    /// Does one thing, and keeps the job ours meanwhile; both are polled by this one loop. What is said after an acknowledgement would be
+    /// said of another delivery.
+    async fn act(&mut self, action: Action, lifecycle: &Lifecycle, hold: &mut Hold) -> Event {
+        match action {
+            Action::Acknowledge => hold.acknowledge().await.into(),
+            Action::GiveBack(why) => {
+                self.hand_back(why, lifecycle.verdict(), hold).boxed().await;
+                Event::Done
+            }
+            Action::Park => self.park(hold).boxed().await,
+            Action::Resolve
+            | Action::Fork
+            | Action::RunStep
+            | Action::Collect
+            | Action::StoreLog
+            | Action::Report
+            | Action::Stop => {
+                // Behind a pointer, and of a type that is written in one word: all that an attempt does is large.
+                let work = self.perform(action, lifecycle.verdict()).boxed();
+                hold.during(work).await.unwrap_or(Event::LeaseLost)
+            }
         }
     }
 
-    async fn perform(&mut self, action: Action, lifecycle: &Lifecycle) -> Event {
+    async fn perform(&mut self, action: Action, verdict: &Verdict) -> Event {
         match action {
             Action::Resolve => Box::pin(self.resolve()).await,
-            Action::Park => Box::pin(self.park()).await,
             Action::Fork => Box::pin(self.fork()).await.into(),
-            Action::RunStep => self.run_step().await,
-            Action::Collect => self.collect(lifecycle.verdict()).await,
-            Action::StoreLog => self.store_log().await.into(),
-            Action::Report => Box::pin(self.report(lifecycle.verdict())).await.into(),
-            Action::Acknowledge => self.acknowledge().await.into(),
-            Action::GiveBack(why) => self.hand_back(why, lifecycle.verdict()).await.into(),
-            Action::Stop => Event::Done,
+            Action::RunStep => Box::pin(self.run_step()).await,
+            Action::Collect => Box::pin(self.collect(verdict)).await,
+            Action::StoreLog => Box::pin(self.store_log()).await.into(),
+            Action::Report => Box::pin(self.report(verdict)).await.into(),
+            Action::Park | Action::Acknowledge | Action::GiveBack(_) | Action::Stop => Event::Done,
         }
+    }
+
+    /// Ends the work on a job that another worker may have by now, and says nothing of it.
+    async fn abandon(&mut self, hold: &mut Hold) {
+        if let Some(build) = self.build.take() {
+            build.kill();
+        }
+        self.log = None;
+        warn!("the job's lease was lost: its work is dropped, and nothing is said of it");
+        hold.lose().await;
     }
 
     fn job(&self) -> &Job {
@@ -187,44 +227,18 @@ impl From<Result<(), Verdict>> for Event {
     }
 }
 
-/// Whether a worker that ends stops in the middle of this. What tells others how the job stands is brought to its end.
-fn may_be_cut(action: Action) -> bool {
-    match action {
-        Action::Resolve
-        | Action::Park
-        | Action::Fork
-        | Action::RunStep
-        | Action::Collect
-        | Action::StoreLog => true,
-        Action::Report | Action::Acknowledge | Action::GiveBack(_) | Action::Stop => false,
-    }
-}
-
-/// Whether the message is still ours meanwhile. What is said after an acknowledgement would be said of another delivery.
-fn keeps_alive(action: Action) -> bool {
-    match action {
-        Action::Resolve
-        | Action::Park
-        | Action::Fork
-        | Action::RunStep
-        | Action::Collect
-        | Action::StoreLog
-        | Action::Report => true,
-        Action::Acknowledge | Action::GiveBack(_) | Action::Stop => false,
-    }
-}
-
-/// Tells the server that the job is being worked on.
-async fn say_alive(message: &Message) {
-    if let Err(error) = message.ack_with(AckKind::Progress).await {
-        warn!(%error, "no sign of life sent");
-    }
-}
-
-/// Resolves when running jobs are to be given back.
-async fn asked(give_back: &mut tokio::sync::watch::Receiver<bool>) {
-    if give_back.wait_for(|asked| *asked).await.is_err() {
+/// Returns once this worker is told to do so.
+async fn asked(told: &mut watch::Receiver<bool>) {
+    if told.wait_for(|asked| *asked).await.is_err() {
         // Nobody can ask any more.
         std::future::pending::<()>().await;
+    }
+}
+
+/// Returns once the job's end is asked for.
+async fn cancelled(cancel: Option<&mut Cancel>) {
+    match cancel {
+        Some(cancel) => cancel.asked().await,
+        None => std::future::pending().await,
     }
 }

@@ -1,21 +1,27 @@
 //! The part of an attempt that happens in a VM: fork, setup where there is no snapshot of it, tree, steps, artifacts.
 //!
-//! What always holds: whatever ends an attempt, its VM is stopped before the result is published.
+//! What always holds: whatever ends an attempt, its VM is stopped before the result is published; a VM that nothing ends is killed when all
+//! time limits of its job are over.
 
 use std::time::Duration;
 
 use async_trait::async_trait;
 use egress::Counters;
+use schemas::Job;
 use schemas::Token;
 use schemas::guest::{BUILD_GID, BUILD_ROOT, BUILD_UID, HOSTNAME};
 use schemas::reason::Reason;
+use schemas::result::Start;
+use schemas::step::Step;
 use setup::{Happened, News, Room, SetupError};
 use source::SourceError;
 use tokio::sync::Mutex;
-use tokio::time::Instant;
-use vm::{Identity, Slot, Vm};
+use tokio::time::{Instant, timeout};
+use vm::{Identity, Lifetime, Slot, Vm};
 use wire::{PutSpec, User};
 
+use crate::artifacts::COLLECT_WITHIN;
+use crate::breaker::Health;
 use crate::log::{JobLog, LogError};
 use crate::resolve::Resolved;
 use crate::services::Services;
@@ -24,6 +30,9 @@ use crate::verdict::{self, Verdict};
 
 /// What a guest that is done gets to switch itself off: nothing in it is kept.
 const STOP_GRACE: Duration = Duration::from_secs(2);
+
+/// 10 min to put the source into the guest: the largest that is taken, where a busy host emulates the guest's processor.
+const PUT_WITHIN: Duration = Duration::from_mins(10);
 
 /// A tree that is not whole in the guest.
 #[derive(Debug)]
@@ -37,6 +46,8 @@ pub enum PutError {
 /// A VM with the job's tree in it.
 pub struct Build {
     vm: Box<dyn Vm>,
+    /// What kills it if nothing else does.
+    lifetime: Lifetime,
     /// The next step's place in the job's list.
     pub next_step: usize,
     /// The limits over all steps; they begin with the first.
@@ -44,13 +55,18 @@ pub struct Build {
 }
 
 impl Build {
-    /// Forks the snapshot.
-    pub async fn fork(services: &Services, resolved: &Resolved) -> Result<Self, Verdict> {
+    /// Forks the snapshot, for `job`.
+    pub async fn fork(
+        services: &Services,
+        resolved: &Resolved,
+        job: &Job,
+    ) -> Result<Self, Verdict> {
         let slot = Slot::create(&services.state.slots()).map_err(|error| Verdict::from(&error))?;
         let identity = Identity::fresh(HOSTNAME);
         let forked = services.driver.fork(&resolved.files, slot, &identity).await;
         let vm = forked.map_err(|error| Verdict::from(&error))?;
         Ok(Self {
+            lifetime: Lifetime::begin(vm.kill_switch(), longest_life(resolved, job)),
             vm,
             next_step: 0,
             limits: None,
@@ -80,10 +96,13 @@ impl Build {
             definition: environment,
             source_date_epoch: resolved.epoch,
         };
-        let news = IntoLog(Mutex::new((log, None)));
+        let news = IntoLog {
+            log: Mutex::new((log, None)),
+            health: &services.health,
+        };
         let agent = self.vm.agent();
         let set_up = room.set_up(agent, &resolved.archive, way_out, &news).await;
-        if let (_, Some(error)) = news.0.into_inner() {
+        if let (_, Some(error)) = news.log.into_inner() {
             return Err(PutError::Verdict(Verdict::host(Reason::HostFailed, &error)));
         }
         set_up.map_err(|error| {
@@ -108,12 +127,16 @@ impl Build {
         let put = resolved
             .archive
             .put_into(self.vm.agent(), &spec, &inputs, resolved.epoch);
-        match put.await {
-            Ok(_) => Ok(()),
-            Err(SourceError::Agent(error)) if error.is_session_end() => {
+        match timeout(PUT_WITHIN, put).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(SourceError::Agent(error))) if error.is_session_end() => {
                 Err(PutError::Guest(error.to_string()))
             }
-            Err(error) => Err(PutError::Verdict(Verdict::from(&error))),
+            Ok(Err(error)) => Err(PutError::Verdict(Verdict::from(&error))),
+            Err(_) => {
+                let message = format!("the guest did not take the source within {PUT_WITHIN:?}");
+                Err(PutError::Verdict(Verdict::new(Reason::HostFailed, message)))
+            }
         }
     }
 
@@ -136,30 +159,52 @@ impl Build {
         self.vm.stop(STOP_GRACE).await;
     }
 
+    /// Ends the VM at once.
+    pub fn kill(self) {
+        self.vm.kill_switch().kill();
+    }
+
     /// Ends a VM whose guest is gone, and says whose fault that was.
     pub async fn lost(self, why: &str) -> Verdict {
+        let outlived = self.lifetime.is_over();
         let verdict = verdict::of_lost_guest(self.vm.stop(STOP_GRACE).await);
+        if outlived {
+            let message = "the VM outlived all time limits of its job";
+            return Verdict::new(Reason::HostFailed, message);
+        }
         Verdict::new(verdict.reason, format!("{}: {why}", verdict.message))
     }
 }
 
+/// All time limits of a job that has a VM, and [`vm::lifetime::MARGIN`] above them.
+fn longest_life(resolved: &Resolved, job: &Job) -> Duration {
+    let setup = match resolved.start {
+        Start::Fork => Duration::ZERO,
+        Start::Cold => resolved.environment.setup.iter().map(Step::timeout).sum(),
+    };
+    let steps = job.timeouts.run() + job.timeouts.kill_grace() + steps::GUEST_MARGIN;
+    setup + PUT_WITHIN + steps + COLLECT_WITHIN + vm::lifetime::MARGIN
+}
+
 /// Writes a setup's output to the job's log; the first error is kept for when the setup is over.
-struct IntoLog<'a>(Mutex<(&'a mut JobLog, Option<LogError>)>);
+struct IntoLog<'a> {
+    log: Mutex<(&'a mut JobLog, Option<LogError>)>,
+    health: &'a Health,
+}
 
 #[async_trait]
 impl News for IntoLog<'_> {
     async fn tell(&self, happened: Happened<'_>) {
         match happened {
             Happened::Output { step, lane, bytes } => {
-                let (log, failed) = &mut *self.0.lock().await;
+                let (log, failed) = &mut *self.log.lock().await;
                 let written = log.write(step, steps::stream(lane), bytes).await;
                 if let (Err(error), None) = (written, &failed) {
                     *failed = Some(error);
                 }
             }
-            Happened::StepStarted { .. }
-            | Happened::StepFinished { .. }
-            | Happened::WayOutClosed { .. } => {}
+            Happened::StepStarted { .. } => self.health.guest_ran(),
+            Happened::StepFinished { .. } | Happened::WayOutClosed { .. } => {}
         }
     }
 }

@@ -1,141 +1,203 @@
-//! From a delivered message to an attempt: who asks, for which job, whether it has its answer already.
+//! From a delivered message to an attempt: who asks, for which job, whether it has its answer already, and whether it is ours.
 //!
-//! What always holds: every message gets a result, also one that is no job at all; the first body with an id owns the id.
-//! No attempt is recorded here: what a job needs may not be there yet.
+//! ```text
+//! no usable id, another body's id, no job ──────────────────────────▶ refused
+//!     │ a job
+//! has its result ───────────────────────────────────────────────────▶ acknowledged
+//!     │ none yet
+//! lease ─── somebody else's ────────────────────────────────────────▶ given back
+//!     │ ours
+//! a result meanwhile ───────────────────────────────────────────────▶ acknowledged
+//!     │
+//! the last attempt's worker was lost: written down
+//!     │
+//! cancelled, out of attempts, too late, above the tenant's limits ──▶ refused
+//!     │
+//! attempted
+//! ```
+//!
+//! What always holds: every message gets a result, also one that is no job at all; the first body with an id owns the id; nothing is said
+//! of a job whose lease another holds. No attempt is recorded here: what a job needs may not be there yet.
 
-use async_nats::jetstream::{AckKind, Message};
-use jiff::Timestamp;
-use schemas::Token;
+mod delivery;
+
+use std::time::Duration;
+
+use async_nats::jetstream::{AckKind, Message, kv};
+use bus::jobs::{Record, RecordError};
+use bus::lease::{Lease, LeaseError};
+use bus::telemetry::Causes;
+use futures_util::FutureExt as _;
 use schemas::job::{Job, peek_id};
-use schemas::names::JobSubject;
+use schemas::names::job_lease;
 use schemas::reason::Reason;
-use schemas::result::Timing;
-use tempfile::TempDir;
-use tracing::{error, info, warn};
+use schemas::{Tenant, Token};
+use source::SourceError;
+use tracing::field::{Empty, display};
+use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
-use crate::attempt::{Attempt, Claimed, waited_since};
+use crate::attempt::{Attempt, Claimed, Hold, waited_since};
+use crate::cancels::Cancel;
 use crate::lifecycle::{Event, Lifecycle};
 use crate::presence::Slot;
 use crate::queue::Taken;
-use crate::report::{Gathered, Subject};
 use crate::services::Services;
 use crate::verdict::Verdict;
-use bus::jobs::{Record, RecordError};
+use delivery::{Delivery, conflicting, nameless};
 
-/// Before a message is looked at again whose claim met another worker or a server that was away.
-const LOOK_AGAIN_AFTER: std::time::Duration = std::time::Duration::from_secs(5);
+/// 5 s before a message is looked at again that met another's lease, or a server that was away.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
 /// Why a message was not claimed.
 #[derive(Debug, thiserror::Error)]
 enum ClaimError {
     #[error(transparent)]
     Record(#[from] RecordError),
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
     #[error("look for the job's result")]
     Results(#[from] bus::results::ResultsError),
+    #[error("look whether the job is cancelled")]
+    Cancels(#[from] kv::EntryError),
+    #[error("look up what the tenant may ask for")]
+    Tenant(#[source] SourceError),
     #[error("the delivery has no place in the stream: {0}")]
     Delivery(String),
     #[error("the subject {0} is not a job's")]
     Subject(String),
-    #[error("make a scratch directory")]
-    Scratch(#[from] std::io::Error),
-}
-
-/// Handles one delivered message to its end, in `slot` while it runs.
-pub async fn handle(services: Services, taken: Taken, slot: Slot) {
-    let Taken { message, cap: _cap } = taken;
-    // A delivery's time counts from now, not from the first delivery.
-    if let Err(error) = message.ack_with(AckKind::Progress).await {
-        warn!(%error, "no sign of life sent");
-    }
-    match claim(&services, &message).await {
-        Ok(Claim::Attempt(start)) => Box::pin(start.run(services, message, slot)).await,
-        Ok(Claim::Answered) => {
-            // The next delivery, if this is lost, finds the result as well.
-            if let Err(error) = message.double_ack().await {
-                warn!(%error, "not acknowledged");
-            }
-        }
-        Err(error @ (ClaimError::Delivery(_) | ClaimError::Subject(_))) => {
-            // There is nobody to answer, and it would come back for ever.
-            error!(error = %bus::telemetry::Causes(&error), "thrown away");
-            if let Err(error) = message.ack_with(AckKind::Term).await {
-                warn!(%error, "not thrown away: it comes back when its time is over");
-            }
-        }
-        Err(error) => {
-            warn!(error = %bus::telemetry::Causes(&error), "not claimed, and given back");
-            if let Err(error) = message.ack_with(AckKind::Nak(Some(LOOK_AGAIN_AFTER))).await {
-                warn!(%error, "not given back: it comes back when its time is over");
-            }
-        }
-    }
 }
 
 /// What a message turned out to be.
 enum Claim {
     /// Something to bring to its end.
     Attempt(Box<Begin>),
-    /// A job that has its result.
-    Answered,
+    /// A job that has its result. The lease, where it was taken.
+    Answered(Option<Lease>),
+    /// A job that another worker has.
+    Elsewhere,
 }
 
 /// What an attempt begins with.
 struct Begin {
-    subject: Subject,
-    job: Option<Job>,
-    record: Option<Record>,
-    gathered: Gathered,
-    scratch: TempDir,
-    may_retry: bool,
+    delivery: Delivery,
+    /// Its id, or the name for what has none.
+    name: Token,
+    attempt: u32,
+    known: Option<Known>,
     first: Event,
 }
 
-impl Begin {
-    async fn run(self: Box<Self>, services: Services, message: Message, slot: Slot) {
-        let Self {
-            subject,
-            job,
-            record,
-            gathered,
-            scratch,
-            may_retry,
-            first,
-        } = *self;
-        let attempt = Box::new(Attempt::new(Claimed {
-            services,
-            message,
-            subject,
-            job,
-            record,
-            gathered,
-            slot,
-            scratch,
-        }));
-        attempt.run(Lifecycle::new(may_retry), first).await;
+/// What is known of a job that is ours.
+struct Known {
+    job: Job,
+    record: Record,
+    lease: Lease,
+    cancel: Cancel,
+}
+
+/// Handles one delivered message to its end, in `slot` while it runs.
+pub async fn handle(services: Services, taken: Taken, slot: Slot) {
+    let span = info_span!(
+        "job",
+        otel.kind = "consumer",
+        job = Empty,
+        tenant = Empty,
+        attempt = Empty
+    );
+    bus::trace::continues(&span, taken.message.headers.as_ref());
+    Box::pin(handle_in_span(services, taken, slot))
+        .instrument(span)
+        .await;
+}
+
+async fn handle_in_span(services: Services, taken: Taken, slot: Slot) {
+    let Taken { message, cap } = taken;
+    // A delivery's time counts from now, not from the first delivery.
+    if let Err(error) = message.ack_with(AckKind::Progress).await {
+        warn!(%error, "no sign of life sent");
+    }
+    let claimed = Box::pin(claim(&services, &message)).instrument(info_span!("claim"));
+    let hold = |lease| Hold::new(message.clone(), lease, cap);
+    match claimed.await {
+        Ok(Claim::Attempt(begin)) => {
+            Box::pin(begin.run(services, message.clone(), slot, hold)).await;
+        }
+        Ok(Claim::Answered(lease)) => {
+            if let Err(verdict) = hold(lease).acknowledge().await {
+                // The next delivery finds the result as well.
+                warn!(error = verdict.message, "not acknowledged");
+            }
+        }
+        Ok(Claim::Elsewhere) => hold(None).give_back(&services, LOOK_AGAIN_AFTER).await,
+        Err(error @ (ClaimError::Delivery(_) | ClaimError::Subject(_))) => {
+            // There is nobody to answer, and it would come back for ever.
+            error!(error = %Causes(&error), "thrown away");
+            if let Err(error) = message.ack_with(AckKind::Term).await {
+                warn!(%error, "not thrown away: it comes back when its time is over");
+            }
+            hold(None).release().await;
+        }
+        Err(error) => {
+            warn!(error = %Causes(&error), "not claimed, and given back");
+            hold(None).give_back(&services, LOOK_AGAIN_AFTER).await;
+        }
     }
 }
 
-/// The parts of a delivery.
-struct Delivery {
-    subject: JobSubject,
-    sequence: u64,
-    queued_at: Timestamp,
+impl Begin {
+    async fn run(
+        self: Box<Self>,
+        services: Services,
+        message: Message,
+        slot: Slot,
+        hold: impl FnOnce(Option<Lease>) -> Hold,
+    ) {
+        let Self {
+            delivery,
+            name,
+            attempt,
+            known,
+            first,
+        } = *self;
+        let span = Span::current();
+        span.record("job", display(&name));
+        span.record("tenant", display(&delivery.subject.tenant));
+        span.record("attempt", attempt);
+        let job = known.as_ref().map(|known| &known.job);
+        let may_retry = known.as_ref().is_some_and(Known::may_be_tried_again);
+        let claimed = |job, record, cancel, gathered| Claimed {
+            subject: delivery.of_job(&services, name, attempt),
+            services,
+            message,
+            job,
+            record,
+            cancel,
+            gathered,
+            slot,
+        };
+        let gathered = delivery.gathered(job);
+        let (claimed, lease) = match known {
+            Some(known) => (
+                claimed(
+                    Some(known.job),
+                    Some(known.record),
+                    Some(known.cancel),
+                    gathered,
+                ),
+                Some(known.lease),
+            ),
+            None => (claimed(None, None, None, gathered), None),
+        };
+        let attempt = Box::new(Attempt::new(claimed));
+        let run = attempt.run(hold(lease), Lifecycle::new(may_retry), first);
+        run.boxed().await;
+    }
 }
 
-impl Delivery {
-    fn of(message: &Message) -> Result<Self, ClaimError> {
-        let info = message
-            .info()
-            .map_err(|error| ClaimError::Delivery(error.to_string()))?;
-        let queued_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
-        Ok(Self {
-            subject: message
-                .subject
-                .parse()
-                .map_err(|_| ClaimError::Subject(message.subject.to_string()))?,
-            sequence: info.stream_sequence,
-            queued_at: queued_at.map_err(|error| ClaimError::Delivery(error.to_string()))?,
-        })
+impl Known {
+    /// Whether an attempt is left after the next.
+    fn may_be_tried_again(&self) -> bool {
+        self.record.counted() + 1 < self.job.retry.max_attempts
     }
 }
 
@@ -143,14 +205,12 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
     let delivery = Delivery::of(message)?;
     let (tenant, body) = (&delivery.subject.tenant, &message.payload);
     let Some(id) = peek_id(body).map(Token::from) else {
-        return refuse_unnamed(services, &delivery, nameless(body)).await;
+        return refuse_unnamed(services, delivery, nameless(body)).await;
     };
     let record = match Record::open(&services.jobs, tenant, &id, body).await {
         Ok(record) => record,
         Err(RecordError::Conflict) => {
-            let problem = quoted(&format!("id: another job has {id}"), body);
-            let verdict = Verdict::new(Reason::IdConflict, problem);
-            return refuse_unnamed(services, &delivery, verdict).await;
+            return refuse_unnamed(services, delivery, conflicting(&id, body)).await;
         }
         Err(
             error @ (RecordError::Raced | RecordError::Bucket { .. } | RecordError::Read { .. }),
@@ -158,96 +218,96 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
     };
     // Only now: another body with an id that has its result is not answered by it.
     if has_result(services, tenant, &id).await? {
-        return Ok(Claim::Answered);
+        return Ok(Claim::Answered(None));
     }
     let job = match Job::parse(body) {
         Ok(job) => job,
         Err(error) => {
             let verdict = Verdict::new(Reason::InvalidJob, error.to_string());
-            return refuse(services, &delivery, id, 1, verdict).await;
+            return Ok(refused(delivery, id, verdict));
         }
     };
-    if let Some(verdict) = too_late(&delivery, &job, record.counted()) {
-        let attempt = record.counted().max(1);
-        return refuse(services, &delivery, id, attempt, verdict).await;
-    }
-    begin(services, &delivery, id, job, record)
-}
-
-/// A message that is attempted.
-fn begin(
-    services: &Services,
-    delivery: &Delivery,
-    id: Token,
-    job: Job,
-    record: Record,
-) -> Result<Claim, ClaimError> {
-    let number = record.attempt();
-    info!(job = %id, tenant = %delivery.subject.tenant, attempt = number, "claimed");
-    Ok(Claim::Attempt(Box::new(Begin {
-        gathered: Gathered {
-            planned: job.steps.iter().map(|step| step.name.clone()).collect(),
-            ..claimed_now(delivery)
-        },
-        subject: subject(services, delivery, id, number),
-        may_retry: record.counted() + 1 < job.retry.max_attempts,
-        job: Some(job),
-        scratch: Attempt::scratch(services)?,
-        record: Some(record),
-        first: Event::Done,
-    })))
-}
-
-/// What a body without an id that can be used is told.
-fn nameless(body: &[u8]) -> Verdict {
-    let problem = match Job::parse(body) {
-        Ok(job) => format!("id: {} cannot be used", job.id),
-        Err(error) => error.to_string(),
-    };
-    Verdict::new(Reason::InvalidJob, quoted(&problem, body))
-}
-
-/// [`refuse`] for a body that has no id of its own.
-async fn refuse_unnamed(
-    services: &Services,
-    delivery: &Delivery,
-    verdict: Verdict,
-) -> Result<Claim, ClaimError> {
-    let name = invalid_name(delivery.sequence);
-    refuse(services, delivery, name, 1, verdict).await
-}
-
-/// A message that gets its verdict without an attempt.
-async fn refuse(
-    services: &Services,
-    delivery: &Delivery,
-    name: Token,
-    attempt: u32,
-    verdict: Verdict,
-) -> Result<Claim, ClaimError> {
-    if has_result(services, &delivery.subject.tenant, &name).await? {
-        return Ok(Claim::Answered);
-    }
-    info!(job = %name, reason = %verdict.reason, message = verdict.message, "refused");
-    Ok(Claim::Attempt(Box::new(Begin {
-        subject: subject(services, delivery, name, attempt),
-        job: None,
-        record: None,
-        gathered: claimed_now(delivery),
-        scratch: Attempt::scratch(services)?,
-        may_retry: false,
-        first: Event::Ended(verdict),
-    })))
-}
-
-async fn has_result(
-    services: &Services,
-    tenant: &Token,
-    job_id: &Token,
-) -> Result<bool, ClaimError> {
-    Ok(bus::results::fetch(&services.jetstream, tenant, job_id)
+    let key = job_lease(tenant, &id);
+    let Some(lease) = services
+        .leases
+        .take(&key, services.config.name.as_str())
         .await?
-        .is_some())
+    else {
+        info!(job = %id, "another worker has it");
+        return Ok(Claim::Elsewhere);
+    };
+    let known = Known {
+        cancel: services.cancels.of(tenant, &id),
+        job,
+        record,
+        lease,
+    };
+    Box::pin(look(services, delivery, id, known)).await
+}
+
+/// Looks at a job that is ours now: whether it is to be attempted.
+async fn look(
+    services: &Services,
+    delivery: Delivery,
+    id: Token,
+    mut known: Known,
+) -> Result<Claim, ClaimError> {
+    let first = match first_event(services, &delivery, &id, &mut known).await {
+        Ok(Some(first)) => first,
+        Ok(None) => return Ok(Claim::Answered(Some(known.lease))),
+        Err(error) => {
+            known.lease.release().await;
+            return Err(error);
+        }
+    };
+    let recorded = u32::try_from(known.record.attempts().len()).unwrap_or(u32::MAX);
+    let attempt = match &first {
+        // What ends before an attempt is told with the number of the last.
+        Event::Ended(verdict) => {
+            info!(job = %id, reason = %verdict.reason, message = verdict.message, "refused");
+            recorded.max(1)
+        }
+        _ => known.record.attempt(),
+    };
+    info!(job = %id, tenant = %delivery.subject.tenant, attempt, "claimed");
+    Ok(Claim::Attempt(Box::new(Begin {
+        delivery,
+        name: id,
+        attempt,
+        known: Some(known),
+        first,
+    })))
+}
+
+/// What a job that is ours begins with; none for one that got its result before it was ours.
+async fn first_event(
+    services: &Services,
+    delivery: &Delivery,
+    id: &Token,
+    known: &mut Known,
+) -> Result<Option<Event>, ClaimError> {
+    let tenant = &delivery.subject.tenant;
+    let (answered, cancelled, allowed) = tokio::join!(
+        has_result(services, tenant, id),
+        known.cancel.look(),
+        services.sources.tenant(tenant),
+    );
+    if answered? {
+        return Ok(None);
+    }
+    if let Some(lost) = known.record.mark_lost().await? {
+        warn!(job = %id, attempt = lost.number, worker = %lost.worker, "its worker was lost");
+        bus::log_end::say_lost(&services.jetstream, tenant, id, &lost).await;
+    }
+    if cancelled? {
+        return Ok(Some(Event::Ended(Verdict::cancelled())));
+    }
+    let late = too_late(delivery, &known.job, known.record.counted());
+    let verdict = match late {
+        Some(verdict) => Some(verdict),
+        None => too_much(&allowed.map_err(ClaimError::Tenant)?, &known.job),
+    };
+    Ok(Some(verdict.map_or(Event::Done, Event::Ended)))
 }
 
 /// A job that nobody waits for any more, or that has failed its hosts often enough.
@@ -266,40 +326,42 @@ fn too_late(delivery: &Delivery, job: &Job, attempts: u32) -> Option<Verdict> {
     }
 }
 
-fn subject(services: &Services, delivery: &Delivery, job_id: Token, attempt: u32) -> Subject {
-    Subject {
-        tenant: delivery.subject.tenant.clone(),
-        trust: delivery.subject.trust,
-        job_id,
-        attempt,
-        worker: services.config.name.clone(),
+/// A job that asks for more than its tenant may have.
+fn too_much(tenant: &Tenant, job: &Job) -> Option<Verdict> {
+    let error = tenant.limits.check(job).err()?;
+    Some(Verdict::new(Reason::InvalidJob, error.to_string()))
+}
+
+/// Refuses a body that has no id of its own, unless it has its result.
+async fn refuse_unnamed(
+    services: &Services,
+    delivery: Delivery,
+    verdict: Verdict,
+) -> Result<Claim, ClaimError> {
+    let name = delivery.invalid_name();
+    if has_result(services, &delivery.subject.tenant, &name).await? {
+        return Ok(Claim::Answered(None));
     }
+    Ok(refused(delivery, name, verdict))
 }
 
-fn claimed_now(delivery: &Delivery) -> Gathered {
-    let timing = Timing {
-        queued_at: Some(delivery.queued_at),
-        claimed_at: Some(Timestamp::now()),
-        ..Timing::default()
-    };
-    Gathered {
-        timing,
-        ..Gathered::default()
-    }
+/// A message that gets its verdict without being a job.
+fn refused(delivery: Delivery, name: Token, verdict: Verdict) -> Claim {
+    info!(job = %name, reason = %verdict.reason, message = verdict.message, "refused");
+    Claim::Attempt(Box::new(Begin {
+        delivery,
+        name,
+        attempt: 1,
+        known: None,
+        first: Event::Ended(verdict),
+    }))
 }
 
-/// The name that the result of a body without a usable id has.
-fn invalid_name(sequence: u64) -> Token {
-    format!("invalid-{sequence}")
-        .parse()
-        .expect("a word and a number make a token")
-}
-
-/// A problem, and the start of the body that has it: its publisher has nothing else to know it by.
-fn quoted(problem: &str, body: &[u8]) -> String {
-    let start = String::from_utf8_lossy(&body[..body.len().min(200)]);
-    format!(
-        "{problem}; the body begins with \"{}\"",
-        start.escape_debug()
-    )
+async fn has_result(
+    services: &Services,
+    tenant: &Token,
+    job_id: &Token,
+) -> Result<bool, ClaimError> {
+    let result = bus::results::fetch(&services.jetstream, tenant, job_id).await?;
+    Ok(result.is_some())
 }

@@ -7,27 +7,43 @@
 //! | Resolving | Done | Forking | Fork |
 //! | Resolving | Missing | Parked | Park |
 //! | Resolving | NoRecord | Returning | GiveBack(NoRecord) |
-//! | Resolving | Raced | Finished | Stop |
 //! | Resolving | Ended | Reporting | Report |
+//! | Resolving | Cancelled | Reporting | Report |
+//! | Resolving | Drained | Returning | GiveBack(Drained) |
+//! | Resolving | LeaseLost | Finished | Stop |
 //! | Parked | Done | Resolving | Resolve |
 //! | Parked | NoRecord | Returning | GiveBack(NoRecord) |
-//! | Parked | Raced | Finished | Stop |
 //! | Parked | NoPlace | Returning | GiveBack(NoPlace) |
 //! | Parked | NoSlot | Returning | GiveBack(NoSlot) |
 //! | Parked | Ended | Reporting | Report |
+//! | Parked | Cancelled | Reporting | Report |
+//! | Parked | Drained | Returning | GiveBack(Drained) |
+//! | Parked | LeaseLost | Finished | Stop |
 //! | Forking | Done | Running | RunStep |
 //! | Forking | Ended | Storing | StoreLog |
+//! | Forking | Cancelled | Storing | StoreLog |
+//! | Forking | Drained | Returning | GiveBack(Drained) |
+//! | Forking | LeaseLost | Finished | Stop |
 //! | Running | Done | Running | RunStep |
 //! | Running | LastDone | Collecting | Collect |
 //! | Running | Ended | Collecting | Collect |
 //! | Running | GuestLost | Storing | StoreLog |
+//! | Running | Cancelled | Storing | StoreLog |
+//! | Running | Drained | Returning | GiveBack(Drained) |
+//! | Running | LeaseLost | Finished | Stop |
 //! | Collecting | Done | Storing | StoreLog |
 //! | Collecting | Ended | Storing | StoreLog |
 //! | Collecting | GuestLost | Storing | StoreLog |
+//! | Collecting | Cancelled | Storing | StoreLog |
+//! | Collecting | Drained | Returning | GiveBack(Drained) |
+//! | Collecting | LeaseLost | Finished | Stop |
 //! | Storing | Done | Reporting | Report |
 //! | Storing | Ended | Reporting | Report |
+//! | Storing | Drained | Returning | GiveBack(Drained) |
+//! | Storing | LeaseLost | Finished | Stop |
 //! | Reporting | Done | Acknowledging | Acknowledge |
 //! | Reporting | Ended | Returning | GiveBack(Trouble) |
+//! | Reporting | LeaseLost | Finished | Stop |
 //! | Acknowledging | Done | Finished | Stop |
 //! | Acknowledging | Ended | Finished | Stop |
 //! | Returning | Done | Finished | Stop |
@@ -37,10 +53,9 @@
 //! A verdict of the host's own trouble, where another attempt is left, leads to `Returning` instead of `Reporting`. Any
 //! other pair of state and event cannot happen.
 //!
-//! What always holds: a job that is acknowledged has a result; the first verdict that is not success stays; a job that is
-//! parked has recorded no attempt until a host's trouble ends its wait.
-
-use std::time::Duration;
+//! What always holds: a job that is acknowledged has a result; whoever lost a job's lease says nothing more of it; the first verdict that
+//! is not success stays, but for a request to end the job, which stands above all; a job that is parked has recorded no attempt until a
+//! host's trouble ends its wait.
 
 use crate::verdict::Verdict;
 
@@ -71,6 +86,39 @@ pub enum State {
     Finished,
 }
 
+impl State {
+    /// Whether a worker that ends stops in the middle of it. What tells others how the job stands is brought to its end.
+    pub fn may_be_cut(self) -> bool {
+        match self {
+            Self::Resolving
+            | Self::Parked
+            | Self::Forking
+            | Self::Running
+            | Self::Collecting
+            | Self::Storing => true,
+            Self::Claimed
+            | Self::Reporting
+            | Self::Acknowledging
+            | Self::Returning
+            | Self::Finished => false,
+        }
+    }
+
+    /// Whether a request to end the job cuts it off. A step is told to end instead, and the log of a job is stored whatever its end.
+    pub fn is_cut_by_cancel(self) -> bool {
+        match self {
+            Self::Resolving | Self::Parked | Self::Forking | Self::Collecting => true,
+            Self::Claimed
+            | Self::Running
+            | Self::Storing
+            | Self::Reporting
+            | Self::Acknowledging
+            | Self::Returning
+            | Self::Finished => false,
+        }
+    }
+}
+
 /// What came of the last action.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -86,12 +134,16 @@ pub enum Event {
     Missing,
     /// Its attempt could not be recorded.
     NoRecord,
-    /// Another worker recorded an attempt at it meanwhile: what is said of the message now would count for that one.
-    Raced,
     /// As many jobs are parked here as may be.
     NoPlace,
-    /// Its snapshot is there, and all slots of this worker are taken.
+    /// Its snapshot is there, and all slots of this worker, or all places of its tenant, are taken.
     NoSlot,
+    /// Its end was asked for.
+    Cancelled,
+    /// This worker ends, and gives it back.
+    Drained,
+    /// Another worker may have it by now.
+    LeaseLost,
 }
 
 /// What is to be done next.
@@ -130,21 +182,8 @@ pub enum Why {
     NoPlace,
     /// Its snapshot is there, and no slot is.
     NoSlot,
-}
-
-impl Why {
-    /// Before the server gives the message to somebody again.
-    pub fn delay(self) -> Duration {
-        match self {
-            // Long enough for a server to come back.
-            Self::Trouble => Duration::from_secs(10),
-            Self::NoRecord => Duration::from_secs(5),
-            // A bake takes minutes; another worker has a place at once, and then this one is not asked again.
-            Self::NoPlace => Duration::from_secs(30),
-            // At once, for all practical purposes: an idle worker looks for it a moment after a bake's end.
-            Self::NoSlot => Duration::from_millis(100),
-        }
-    }
+    /// This worker ends.
+    Drained,
 }
 
 /// One attempt at a job.
@@ -180,8 +219,17 @@ impl Lifecycle {
     /// # Panics
     /// On a pair of state and event that the table does not have: an executor's mistake.
     pub fn next(&mut self, event: &Event) -> Action {
-        if let Event::Ended(verdict) | Event::GuestLost(verdict) = event {
-            self.hear(verdict);
+        match event {
+            Event::Ended(verdict) | Event::GuestLost(verdict) => self.hear(verdict),
+            Event::Cancelled => self.verdict = Verdict::cancelled(),
+            Event::Done
+            | Event::LastDone
+            | Event::Missing
+            | Event::NoRecord
+            | Event::NoPlace
+            | Event::NoSlot
+            | Event::Drained
+            | Event::LeaseLost => {}
         }
         let retry = self.may_retry && self.verdict.is_retried();
         let (state, action) = transition(self.state, event, retry)
@@ -201,195 +249,75 @@ impl Lifecycle {
 /// The table; `None` for a pair that it does not have. `retry`: the host is to blame, and another attempt is left.
 fn transition(state: State, event: &Event, retry: bool) -> Option<(State, Action)> {
     let settled = if retry {
-        (State::Returning, Action::GiveBack(Why::Trouble))
+        back(Why::Trouble)
     } else {
         (State::Reporting, Action::Report)
     };
-    let finished = (State::Finished, Action::Stop);
     let storing = (State::Storing, Action::StoreLog);
-    let collecting = (State::Collecting, Action::Collect);
-    let back = |why| Some((State::Returning, Action::GiveBack(why)));
-    match (state, event) {
-        (State::Claimed | State::Parked, Event::Done) => Some((State::Resolving, Action::Resolve)),
-        (State::Resolving, Event::Done) => Some((State::Forking, Action::Fork)),
-        (State::Resolving, Event::Missing) => Some((State::Parked, Action::Park)),
-        (State::Resolving | State::Parked, Event::NoRecord) => back(Why::NoRecord),
-        (State::Parked, Event::NoPlace) => back(Why::NoPlace),
-        (State::Parked, Event::NoSlot) => back(Why::NoSlot),
-        (State::Forking | State::Running, Event::Done) => Some((State::Running, Action::RunStep)),
-        (State::Running, Event::LastDone | Event::Ended(_)) => Some(collecting),
-        (State::Forking, Event::Ended(_))
-        | (State::Running | State::Collecting, Event::GuestLost(_))
-        | (State::Collecting, Event::Done | Event::Ended(_)) => Some(storing),
-        (State::Claimed | State::Resolving | State::Parked, Event::Ended(_))
-        | (State::Storing, Event::Done | Event::Ended(_)) => Some(settled),
-        (State::Reporting, Event::Done) => Some((State::Acknowledging, Action::Acknowledge)),
-        (State::Reporting, Event::Ended(_)) => back(Why::Trouble),
-        (State::Resolving | State::Parked, Event::Raced)
-        | (State::Acknowledging | State::Returning, Event::Done | Event::Ended(_)) => {
-            Some(finished)
+    let only = |wanted, next| (state == wanted).then_some(next);
+    match event {
+        Event::Done => done(state, settled),
+        Event::LastDone => only(State::Running, (State::Collecting, Action::Collect)),
+        Event::Ended(_) => ended(state, settled),
+        Event::GuestLost(_) => [State::Running, State::Collecting]
+            .contains(&state)
+            .then_some(storing),
+        Event::Missing => only(State::Resolving, (State::Parked, Action::Park)),
+        Event::NoRecord => [State::Resolving, State::Parked]
+            .contains(&state)
+            .then_some(back(Why::NoRecord)),
+        Event::NoPlace => only(State::Parked, back(Why::NoPlace)),
+        Event::NoSlot => only(State::Parked, back(Why::NoSlot)),
+        Event::Cancelled => cancelled(state),
+        Event::Drained => state.may_be_cut().then_some(back(Why::Drained)),
+        Event::LeaseLost => (state.may_be_cut() || state == State::Reporting)
+            .then_some((State::Finished, Action::Stop)),
+    }
+}
+
+fn back(why: Why) -> (State, Action) {
+    (State::Returning, Action::GiveBack(why))
+}
+
+fn done(state: State, settled: (State, Action)) -> Option<(State, Action)> {
+    match state {
+        State::Claimed | State::Parked => Some((State::Resolving, Action::Resolve)),
+        State::Resolving => Some((State::Forking, Action::Fork)),
+        State::Forking | State::Running => Some((State::Running, Action::RunStep)),
+        State::Collecting => Some((State::Storing, Action::StoreLog)),
+        State::Storing => Some(settled),
+        State::Reporting => Some((State::Acknowledging, Action::Acknowledge)),
+        State::Acknowledging | State::Returning => Some((State::Finished, Action::Stop)),
+        State::Finished => None,
+    }
+}
+
+fn ended(state: State, settled: (State, Action)) -> Option<(State, Action)> {
+    match state {
+        State::Claimed | State::Resolving | State::Parked | State::Storing => Some(settled),
+        State::Forking | State::Collecting => Some((State::Storing, Action::StoreLog)),
+        State::Running => Some((State::Collecting, Action::Collect)),
+        State::Reporting => Some(back(Why::Trouble)),
+        State::Acknowledging | State::Returning => Some((State::Finished, Action::Stop)),
+        State::Finished => None,
+    }
+}
+
+/// The log of a cancelled job is stored, and nothing more is read out of its guest.
+fn cancelled(state: State) -> Option<(State, Action)> {
+    match state {
+        State::Resolving | State::Parked => Some((State::Reporting, Action::Report)),
+        State::Forking | State::Running | State::Collecting => {
+            Some((State::Storing, Action::StoreLog))
         }
-        (State::Finished, Event::Done | Event::Ended(_))
-        | (
-            State::Claimed
-            | State::Resolving
-            | State::Parked
-            | State::Forking
-            | State::Collecting
-            | State::Storing
-            | State::Reporting
-            | State::Acknowledging
-            | State::Returning
-            | State::Finished,
-            Event::LastDone,
-        )
-        | (
-            State::Claimed
-            | State::Resolving
-            | State::Parked
-            | State::Forking
-            | State::Storing
-            | State::Reporting
-            | State::Acknowledging
-            | State::Returning
-            | State::Finished,
-            Event::GuestLost(_),
-        )
-        | (
-            State::Claimed
-            | State::Parked
-            | State::Forking
-            | State::Running
-            | State::Collecting
-            | State::Storing
-            | State::Reporting
-            | State::Acknowledging
-            | State::Returning
-            | State::Finished,
-            Event::Missing,
-        )
-        | (
-            State::Claimed
-            | State::Forking
-            | State::Running
-            | State::Collecting
-            | State::Storing
-            | State::Reporting
-            | State::Acknowledging
-            | State::Returning
-            | State::Finished,
-            Event::NoRecord | Event::Raced,
-        )
-        | (
-            State::Claimed
-            | State::Resolving
-            | State::Forking
-            | State::Running
-            | State::Collecting
-            | State::Storing
-            | State::Reporting
-            | State::Acknowledging
-            | State::Returning
-            | State::Finished,
-            Event::NoPlace | Event::NoSlot,
-        ) => None,
+        State::Claimed
+        | State::Storing
+        | State::Reporting
+        | State::Acknowledging
+        | State::Returning
+        | State::Finished => None,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use schemas::reason::Reason;
-
-    const STATES: [State; 11] = [
-        State::Claimed,
-        State::Resolving,
-        State::Parked,
-        State::Forking,
-        State::Running,
-        State::Collecting,
-        State::Storing,
-        State::Reporting,
-        State::Acknowledging,
-        State::Returning,
-        State::Finished,
-    ];
-
-    fn events(reason: Reason) -> [(&'static str, Event); 9] {
-        let verdict = Verdict::new(reason, "because");
-        [
-            ("Done", Event::Done),
-            ("LastDone", Event::LastDone),
-            ("Ended", Event::Ended(verdict.clone())),
-            ("GuestLost", Event::GuestLost(verdict)),
-            ("Missing", Event::Missing),
-            ("NoRecord", Event::NoRecord),
-            ("Raced", Event::Raced),
-            ("NoPlace", Event::NoPlace),
-            ("NoSlot", Event::NoSlot),
-        ]
-    }
-
-    #[test]
-    fn the_code_does_what_the_table_in_the_documentation_says() {
-        let source = include_str!("lifecycle.rs");
-        let documented: Vec<&str> = source
-            .lines()
-            .filter_map(|line| line.strip_prefix("//! | "))
-            .filter(|row| !row.starts_with("state"))
-            .map(|row| row.trim_end_matches(" |"))
-            .collect();
-        let mut actual = Vec::new();
-        for state in STATES {
-            for (name, event) in events(Reason::StepExitNonzero) {
-                if let Some((next, action)) = transition(state, &event, false) {
-                    actual.push(format!("{state:?} | {name} | {next:?} | {action:?}"));
-                }
-            }
-        }
-        let mut documented: Vec<String> = documented.into_iter().map(str::to_owned).collect();
-        documented.sort();
-        actual.sort();
-        assert_eq!(documented, actual);
-    }
-
-    #[test]
-    fn only_the_hosts_trouble_is_tried_again_and_only_while_an_attempt_is_left() {
-        let after = |verdict, may_retry| {
-            let mut lifecycle = Lifecycle {
-                state: State::Resolving,
-                ..Lifecycle::new(may_retry)
-            };
-            lifecycle.next(&Event::Ended(verdict))
-        };
-        let verdict = |reason| Verdict::new(reason, "because");
-        let trouble = Action::GiveBack(Why::Trouble);
-        assert_eq!(after(verdict(Reason::HostFailed), true), trouble);
-        assert_eq!(after(verdict(Reason::HostFailed), false), Action::Report);
-        assert_eq!(after(verdict(Reason::InvalidJob), true), Action::Report);
-        let asked_for = verdict(Reason::SnapshotUnavailable).for_good();
-        assert_eq!(after(asked_for, true), Action::Report);
-    }
-
-    #[test]
-    fn a_job_parks_between_two_resolutions_and_then_runs() {
-        let mut lifecycle = Lifecycle::new(true);
-        let events = [Event::Done, Event::Missing, Event::Done, Event::Done];
-        let actions = events.map(|event| lifecycle.next(&event));
-        let expected = [Action::Resolve, Action::Park, Action::Resolve, Action::Fork];
-        assert_eq!(actions, expected);
-    }
-
-    #[test]
-    fn the_first_verdict_stays() {
-        let mut lifecycle = Lifecycle::new(false);
-        for event in [Event::Done, Event::Done, Event::Done] {
-            lifecycle.next(&event);
-        }
-        let [exit, upload] = [Reason::StepExitNonzero, Reason::UploadFailed]
-            .map(|reason| Event::Ended(Verdict::new(reason, "because")));
-        lifecycle.next(&exit);
-        lifecycle.next(&upload);
-        assert_eq!(lifecycle.verdict().reason, Reason::StepExitNonzero);
-    }
-}
+mod tests;

@@ -1,45 +1,34 @@
 //! A job's log: published while it grows, spooled to a file, stored whole at the end.
 //!
-//! The spool is what counts. The live log goes to a task of its own, which waits for the server's confirmations; when it
-//! cannot keep up for [`PATIENCE`], chunks are left out of the live log and counted, and the build goes on.
+//! The spool is what counts; the live log may have gaps, and holds no build up.
 //!
-//! What always holds: no more than the cap is kept, whatever a build writes; the last chunk is marked and published before
-//! the result is.
+//! What always holds: no more than the cap is kept, whatever a build writes; the last chunk of an attempt is marked and published before
+//! its result is, and before its job is given back.
+
+mod end;
+mod live;
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishAckFuture;
-use async_nats::{HeaderMap, jetstream};
+use async_nats::jetstream;
 use bus::objects::{Objects, ObjectsError};
-use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::FuturesUnordered;
-use jiff::Timestamp;
-use schemas::log::{ChunkHeader, LogStream};
+use schemas::log::LogStream;
 use schemas::names::{log_object, log_subject};
 use schemas::result::LogRef;
 use schemas::{ObjectUri, Sha256Digest, Token};
 use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
-use tokio::sync::mpsc;
-use tokio::sync::mpsc::error::SendTimeoutError;
-use tokio::task::JoinHandle;
 
-/// Chunks that wait to be published: 4 MiB at most.
-const QUEUE: usize = 64;
-
-/// Chunks that are published and not yet confirmed.
-const UNCONFIRMED: usize = 32;
-
-/// How long a build is held up by a live log that does not take more, once; after that it is not waited for until it does.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub use end::say_only;
+use live::Live;
 
 /// How long the end waits for the last chunks to be confirmed.
 const LAST_CHUNKS: Duration = Duration::from_secs(10);
+
+/// The same for a job that is given back: whoever ends is waited for by others.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// Bytes of the spool that are uploaded at a time.
 const READ_SIZE: usize = 256 * 1024;
@@ -106,18 +95,24 @@ impl JobLog {
         self.hasher.update(kept);
         self.size += kept.len() as u64;
         for chunk in kept.chunks(schemas::log::MAX_CHUNK_BYTES) {
-            self.live.send(Some(step), stream, chunk, false).await;
+            self.live.send(step, stream, chunk).await;
         }
         Ok(())
     }
 
-    /// Marks the end, and stores the whole; a job without output has no log.
-    pub async fn store(mut self, objects: &Objects) -> Result<Option<LogRef>, LogError> {
+    /// Marks the end of an attempt that has no result, with the reason. Does nothing to a log whose end is marked.
+    pub async fn end(&mut self, why: &str) {
+        self.live.end(&line(why)).await;
+        self.live.finish(LAST_WORDS).await;
+    }
+
+    /// Marks the end, and stores the whole; a job without output has no log. What was cut off may be done again.
+    pub async fn store(&mut self, objects: &Objects) -> Result<Option<LogRef>, LogError> {
+        self.live.end(&[]).await;
+        let chunks_lost = self.live.finish(LAST_CHUNKS).await;
         if self.size == 0 {
             return Ok(None);
         }
-        self.live.send(None, LogStream::System, &[], true).await;
-        let chunks_lost = self.live.finish().await;
         self.spool.flush().await.map_err(LogError::Spool)?;
         self.spool.rewind().await.map_err(LogError::Spool)?;
         let bucket = objects.buckets().logs.clone();
@@ -135,7 +130,7 @@ impl JobLog {
         Ok(Some(LogRef {
             uri: ObjectUri::new(&bucket, &self.object)
                 .expect("a bucket and a key of tokens make an address"),
-            digest: Sha256Digest::from_bytes(self.hasher.finalize().into()).into(),
+            digest: Sha256Digest::from_bytes(self.hasher.clone().finalize().into()).into(),
             size_bytes: self.size,
             truncated: self.truncated,
             chunks_lost,
@@ -143,100 +138,7 @@ impl JobLog {
     }
 }
 
-/// The live log.
-#[derive(Debug)]
-struct Live {
-    chunks: mpsc::Sender<(HeaderMap, Bytes)>,
-    publisher: JoinHandle<()>,
-    /// Chunks that the server has.
-    confirmed: Arc<AtomicU64>,
-    attempt: u32,
-    seq: u64,
-    /// The publisher did not take a chunk in time, and has taken none since.
-    stuck: bool,
-}
-
-impl Live {
-    fn start(jetstream: jetstream::Context, subject: String, attempt: u32) -> Self {
-        let (chunks, queue) = mpsc::channel(QUEUE);
-        let confirmed = Arc::new(AtomicU64::new(0));
-        let publisher = tokio::spawn(publish(jetstream, subject, queue, Arc::clone(&confirmed)));
-        Self {
-            chunks,
-            publisher,
-            confirmed,
-            attempt,
-            seq: 0,
-            stuck: false,
-        }
-    }
-
-    async fn send(&mut self, step: Option<&Token>, stream: LogStream, bytes: &[u8], eof: bool) {
-        self.seq += 1;
-        let header = ChunkHeader {
-            attempt: self.attempt,
-            step: step.cloned(),
-            stream,
-            seq: self.seq,
-            time: Timestamp::now(),
-            eof,
-        };
-        let mut headers = HeaderMap::new();
-        for (name, value) in header.to_pairs() {
-            headers.insert(name, value);
-        }
-        let patience = if self.stuck { Duration::ZERO } else { PATIENCE };
-        let sent = self
-            .chunks
-            .send_timeout((headers, Bytes::copy_from_slice(bytes)), patience)
-            .await;
-        self.stuck = match sent {
-            Ok(()) => false,
-            Err(SendTimeoutError::Timeout(_) | SendTimeoutError::Closed(_)) => true,
-        };
-    }
-
-    /// Waits until what was sent is confirmed, and gives the number of chunks that were not.
-    async fn finish(self) -> u64 {
-        drop(self.chunks);
-        let waiting = self.publisher.abort_handle();
-        if tokio::time::timeout(LAST_CHUNKS, self.publisher)
-            .await
-            .is_err()
-        {
-            waiting.abort();
-        }
-        self.seq - self.confirmed.load(Ordering::Relaxed)
-    }
-}
-
-/// Publishes chunks in order, some of them unconfirmed at a time.
-async fn publish(
-    jetstream: jetstream::Context,
-    subject: String,
-    mut queue: mpsc::Receiver<(HeaderMap, Bytes)>,
-    confirmed: Arc<AtomicU64>,
-) {
-    let mut unconfirmed = FuturesUnordered::new();
-    while let Some((headers, bytes)) = queue.recv().await {
-        let published = jetstream.publish_with_headers(subject.clone(), headers, bytes);
-        if let Ok(confirmation) = published.await {
-            unconfirmed.push(confirmation.into_future());
-        }
-        if unconfirmed.len() >= UNCONFIRMED {
-            count(unconfirmed.next().await.as_ref(), &confirmed);
-        }
-    }
-    while let Some(done) = unconfirmed.next().await {
-        count(Some(&done), &confirmed);
-    }
-}
-
-/// What a [`PublishAckFuture`] gives in the end.
-type Confirmed = <PublishAckFuture as IntoFuture>::Output;
-
-fn count(done: Option<&Confirmed>, confirmed: &AtomicU64) {
-    if let Some(Ok(_)) = done {
-        confirmed.fetch_add(1, Ordering::Relaxed);
-    }
+/// A remark of the worker's own, as a line of the log.
+fn line(text: &str) -> Vec<u8> {
+    format!("{text}\n").into_bytes()
 }

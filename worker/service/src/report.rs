@@ -6,6 +6,7 @@ use bus::objects::Objects;
 use bus::results::{ResultsError, Stored, publish_once};
 use schemas::names::artifact_object;
 use schemas::reason::Status;
+use schemas::record::Attempt;
 use schemas::result::ResultSchema;
 use schemas::result::{
     ArtifactRef, ArtifactsManifest, Egress, EnvironmentUsed, JobResult, LogRef,
@@ -54,6 +55,8 @@ pub struct Gathered {
     pub timing: Timing,
     /// What the steps used.
     pub usage: Option<Usage>,
+    /// The attempts before this one.
+    pub past_attempts: Vec<Attempt>,
 }
 
 impl Gathered {
@@ -82,6 +85,7 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
         log,
         timing,
         usage,
+        past_attempts,
     } = gathered;
     let never_ran = planned.into_iter().skip(steps.len());
     let failed = steps
@@ -103,7 +107,7 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
         trust: subject.trust,
         attempt: subject.attempt,
         worker: subject.worker.clone(),
-        past_attempts: Vec::new(),
+        past_attempts,
         status: verdict.reason.status(),
         reason: verdict.reason.into(),
         message: verdict.message.clone(),

@@ -4,6 +4,7 @@
 //! lockfile; an exact key or nothing.
 
 mod fork;
+mod size;
 
 use std::collections::BTreeSet;
 

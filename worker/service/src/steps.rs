@@ -3,7 +3,7 @@
 //! The guest keeps the step's own timeout; the host keeps the limits over all steps and over silence, and a last one for a
 //! guest that does not keep its own.
 //!
-//! What always holds: every wait has an end; a step that was cut says for which limit.
+//! What always holds: every wait has an end; a step that was cut says for what.
 
 use std::time::Duration;
 
@@ -15,11 +15,12 @@ use tokio::time::Instant;
 use vm::{AgentClient, ExecEvent};
 use wire::{Ended, ExecSpec, Lane, User};
 
+use crate::cancels::Cancel;
 use crate::log::{JobLog, LogError};
 use crate::verdict::{self, Cut, Verdict};
 
 /// What a guest gets, beyond a step's own limits, to report its end before it is given up.
-const GUEST_MARGIN: Duration = Duration::from_secs(30);
+pub const GUEST_MARGIN: Duration = Duration::from_secs(30);
 
 /// The limits over all steps of a job.
 #[derive(Clone, Copy, Debug)]
@@ -52,19 +53,32 @@ pub enum StepLost {
     Log(LogError),
 }
 
-/// Runs `step`, with `env` of the environment and the job below its own.
+/// What stands around a step.
+#[derive(Debug)]
+pub struct Surroundings<'a> {
+    /// Variables of the environment and of the job, below the step's own.
+    pub env: [&'a Env; 2],
+    /// The source's time, in seconds since the Unix epoch.
+    pub epoch: i64,
+    /// The limits over all steps.
+    pub limits: Limits,
+    /// What tells it to end.
+    pub cancel: &'a mut Cancel,
+    /// Where its output goes.
+    pub log: &'a mut JobLog,
+}
+
+/// Runs `step`.
 pub async fn run(
     agent: &AgentClient,
     step: &Step,
-    env: [&Env; 2],
-    epoch: i64,
-    limits: Limits,
-    log: &mut JobLog,
+    around: Surroundings<'_>,
 ) -> Result<StepEnd, StepLost> {
-    let spec = spec(step, env, epoch, limits.kill_grace);
+    let limits = around.limits;
+    let spec = spec(step, around.env, around.epoch, limits.kill_grace);
     let started = Instant::now();
-    let (ended, cut) = supervise(agent, step, &spec, limits, log).await?;
-    let (termination, problem) = in_messages(&ended);
+    let (ended, cut) = supervise(agent, step, &spec, around).await?;
+    let (termination, problem) = in_messages(&ended, cut);
     Ok(StepEnd {
         verdict: verdict::of_step(&step.name, termination, cut, ended.disk_free_bytes, problem),
         result: StepResult::new(step.name.clone(), termination, started.elapsed()),
@@ -97,9 +111,14 @@ async fn supervise(
     agent: &AgentClient,
     step: &Step,
     spec: &ExecSpec,
-    limits: Limits,
-    log: &mut JobLog,
+    around: Surroundings<'_>,
 ) -> Result<(Ended, Option<Cut>), StepLost> {
+    let Surroundings {
+        limits,
+        cancel,
+        log,
+        ..
+    } = around;
     let lost = |error: vm::AgentError| StepLost::Guest(error.to_string());
     let mut execution = agent.exec(spec).map_err(lost)?;
     let mut cut = None;
@@ -112,11 +131,12 @@ async fn supervise(
             None if silent_until < limits.run_until => (silent_until, Some(Cut::Idle)),
             None => (limits.run_until, Some(Cut::Run)),
         };
-        tokio::select! {
+        let asked = tokio::select! {
             event = execution.next() => match event.map_err(lost)? {
                 ExecEvent::Output(lane, bytes) => {
                     silent_until = Instant::now() + limits.idle;
                     log.write(&step.name, stream(lane), &bytes).await.map_err(StepLost::Log)?;
+                    None
                 }
                 ExecEvent::Ended(ended) => return Ok((ended, cut)),
             },
@@ -124,10 +144,14 @@ async fn supervise(
                 if Instant::now() >= give_up_at {
                     return Err(StepLost::Guest("the guest does not end the step".into()));
                 }
-                cut = why;
-                give_up_at = give_up_at.min(Instant::now() + limits.kill_grace + GUEST_MARGIN);
-                execution.terminate(limits.kill_grace).await.map_err(lost)?;
+                why
             }
+            () = cancel.asked(), if cut != Some(Cut::Cancel) => Some(Cut::Cancel),
+        };
+        if asked.is_some() {
+            cut = asked;
+            give_up_at = give_up_at.min(Instant::now() + limits.kill_grace + GUEST_MARGIN);
+            execution.terminate(limits.kill_grace).await.map_err(lost)?;
         }
     }
 }
@@ -140,18 +164,20 @@ pub fn stream(lane: Lane) -> LogStream {
     }
 }
 
-/// The agent's word for an end, in the words of messages, and why a command never started. The host itself only ends a step
-/// for a limit of time.
-fn in_messages(ended: &Ended) -> (Termination, Option<&str>) {
-    match &ended.termination {
-        wire::Termination::Exited { code } => (Termination::Exited { code: *code }, None),
-        wire::Termination::Signalled { signal } => {
+/// The agent's word for an end, in the words of messages, and why a command never started. The host itself ends a step on request, and
+/// else only for a limit of time.
+fn in_messages(ended: &Ended, cut: Option<Cut>) -> (Termination, Option<&str>) {
+    match (&ended.termination, cut) {
+        (wire::Termination::Exited { code }, _) => (Termination::Exited { code: *code }, None),
+        (wire::Termination::Signalled { signal }, _) => {
             (Termination::Signalled { signal: *signal }, None)
         }
-        wire::Termination::TimedOut | wire::Termination::Terminated => {
+        (wire::Termination::Terminated, Some(Cut::Cancel)) => (Termination::Cancelled, None),
+        (wire::Termination::TimedOut, _)
+        | (wire::Termination::Terminated, Some(Cut::Run | Cut::Idle) | None) => {
             (Termination::TimedOut, None)
         }
-        wire::Termination::OutOfMemory => (Termination::OutOfMemory, None),
-        wire::Termination::NotStarted { problem } => (Termination::NotRun, Some(problem)),
+        (wire::Termination::OutOfMemory, _) => (Termination::OutOfMemory, None),
+        (wire::Termination::NotStarted { problem }, _) => (Termination::NotRun, Some(problem)),
     }
 }

@@ -25,6 +25,8 @@ pub struct Verdict {
     pub message: String,
     /// Another attempt would end the same, whatever the reason says.
     for_good: bool,
+    /// It says something of this host, and not of what it was given.
+    of_host: bool,
 }
 
 impl Verdict {
@@ -34,6 +36,7 @@ impl Verdict {
             reason,
             message: message.into(),
             for_good: false,
+            of_host: false,
         }
     }
 
@@ -46,6 +49,20 @@ impl Verdict {
         }
     }
 
+    /// The same, and it says something of this host.
+    #[must_use]
+    pub fn of_host(self) -> Self {
+        Self {
+            of_host: true,
+            ..self
+        }
+    }
+
+    /// Its end was asked for.
+    pub fn cancelled() -> Self {
+        Self::new(Reason::Cancelled, "it was cancelled")
+    }
+
     /// All went well.
     pub fn success() -> Self {
         Self::new(Reason::Completed, "every step succeeded")
@@ -54,6 +71,11 @@ impl Verdict {
     /// The host's own trouble, with its causes.
     pub fn host(reason: Reason, error: &(dyn std::error::Error + 'static)) -> Self {
         Self::new(reason, bus::telemetry::Causes(error).to_string())
+    }
+
+    /// Whether it says something of this host: its disk, its VMM, its way to the object store.
+    pub fn is_of_host(&self) -> bool {
+        self.of_host
     }
 
     /// Whether another attempt could end differently: only the host's own trouble is tried again.
@@ -72,6 +94,8 @@ pub enum Cut {
     Run,
     /// It was silent for `timeouts.idle_s`.
     Idle,
+    /// The job's end was asked for.
+    Cancel,
 }
 
 /// What a step's end means for the job; `None` if the next step may run. `problem` is why it never started, where it did not.
@@ -105,7 +129,7 @@ pub fn of_step(
         (Termination::TimedOut, Some(Cut::Idle)) => {
             verdict(Reason::IdleTimeout, "was silent for too long".into())
         }
-        (Termination::TimedOut, None) => {
+        (Termination::TimedOut, None | Some(Cut::Cancel)) => {
             verdict(Reason::StepTimeout, "ran past its timeout".into())
         }
         (Termination::Cancelled, _) => verdict(Reason::Cancelled, "was cancelled".into()),
@@ -194,13 +218,57 @@ pub fn of_missing(artifact: &Artifact) -> Verdict {
 
 impl From<&SourceError> for Verdict {
     fn from(error: &SourceError) -> Self {
-        Verdict::host(error.reason(), error)
+        Self {
+            of_host: source_is_of_host(error),
+            ..Verdict::host(error.reason(), error)
+        }
+    }
+}
+
+/// The object store as it is seen from here, and the disk; servers of others and what they send say nothing of this host.
+fn source_is_of_host(error: &SourceError) -> bool {
+    match error {
+        SourceError::Objects { .. }
+        | SourceError::Store { .. }
+        | SourceError::Delete { .. }
+        | SourceError::Download { .. }
+        | SourceError::Spool(_) => true,
+        SourceError::Shared(error) => source_is_of_host(error),
+        SourceError::Address { .. }
+        | SourceError::NotAllowed { .. }
+        | SourceError::Missing { .. }
+        | SourceError::Digest { .. }
+        | SourceError::TooLarge { .. }
+        | SourceError::Https { .. }
+        | SourceError::Git { .. }
+        | SourceError::Format(_)
+        | SourceError::Refused(_)
+        | SourceError::Input { .. }
+        | SourceError::Tenant { .. }
+        | SourceError::Values { .. }
+        | SourceError::Agent(_) => false,
     }
 }
 
 impl From<&StoreError> for Verdict {
     fn from(error: &StoreError) -> Self {
-        Verdict::host(Reason::SnapshotUnavailable, error)
+        let of_host = match error {
+            StoreError::Disk { .. } | StoreError::Objects { .. } | StoreError::Download { .. } => {
+                true
+            }
+            // The same from everywhere.
+            StoreError::NotFound { .. }
+            | StoreError::Missing { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::NoManifest { .. }
+            | StoreError::BadManifest { .. }
+            | StoreError::Unpublishable { .. }
+            | StoreError::Pointers { .. } => false,
+        };
+        Self {
+            of_host,
+            ..Verdict::host(Reason::SnapshotUnavailable, error)
+        }
     }
 }
 
@@ -214,7 +282,7 @@ impl From<&VmError> for Verdict {
             | VmError::Agent { .. }
             | VmError::Io { .. } => Reason::HostFailed,
         };
-        Verdict::host(reason, error)
+        Verdict::host(reason, error).of_host()
     }
 }
 

@@ -1,35 +1,55 @@
 //! While there is a VM: fork, setup, source, steps, artifacts.
 //!
-//! What always holds: a VM whose guest is gone is ended at once, for how it ended says whose fault that was.
+//! What always holds: a VM whose guest is gone is ended at once, for how it ended says whose fault that was; what happens from a guest's
+//! first command on says nothing of this host.
+
+use std::convert::Infallible;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use schemas::event::EventKind;
 use schemas::reason::Reason;
 use schemas::result::{Egress, Start};
 use schemas::step::Step;
+use tokio::time::timeout;
+use tracing::{Instrument as _, info_span};
 
 use super::Attempt;
-use crate::artifacts::{self, CollectError};
+use crate::artifacts::{self, COLLECT_WITHIN, CollectError};
 use crate::build::{Build, PutError};
+use crate::cancels::Cancel;
 use crate::lifecycle::Event;
 use crate::log::JobLog;
 use crate::report::Subject;
-use crate::steps::{self, StepEnd, StepLost};
+use crate::steps::{self, StepEnd, StepLost, Surroundings};
 use crate::verdict::Verdict;
 
 impl Attempt {
     /// Starts the VM, sets it up if it is a template's, and puts the source in.
     pub(super) async fn fork(&mut self) -> Result<(), Verdict> {
-        let resolved = self
-            .resolved
-            .as_ref()
-            .expect("a job is resolved before it is forked");
+        let begun = self.begin_guest().instrument(info_span!("fork")).await;
+        begun.inspect_err(|verdict| self.blame(verdict))?;
+        self.fill_guest().await
+    }
+
+    async fn begin_guest(&mut self) -> Result<(), Verdict> {
         let log = self.start_log()?;
-        let log = self.log.insert(log);
-        let build = Build::fork(&self.services, resolved).await?;
-        let build = self.build.insert(build);
+        self.log = Some(log);
+        let (resolved, job) = (self.resolved.as_ref(), self.job());
+        let resolved = resolved.expect("a job is resolved before it is forked");
+        let build = Build::fork(&self.services, resolved, job).await?;
+        self.build = Some(build);
         self.gathered.timing.vm_ready_at = Some(Timestamp::now());
         self.events.say(EventKind::Forked, None, None).await;
+        Ok(())
+    }
+
+    async fn fill_guest(&mut self) -> Result<(), Verdict> {
+        let resolved = self.resolved.as_ref();
+        let resolved = resolved.expect("a job is resolved before it is forked");
+        let (build, log) = (self.build.as_ref(), self.log.as_mut());
+        let build = build.expect("a guest was begun");
+        let log = log.expect("a log is started with the guest");
         let tenant = &self.subject.tenant;
         let set_up = match resolved.start {
             Start::Fork => Ok(()),
@@ -63,7 +83,7 @@ impl Attempt {
         let cap = self.services.config.log_max_bytes;
         let jetstream = &self.services.jetstream;
         JobLog::start(jetstream, tenant, job_id, *attempt, cap, scratch.path())
-            .map_err(|error| Verdict::host(Reason::HostFailed, &error))
+            .map_err(|error| Verdict::host(Reason::HostFailed, &error).of_host())
     }
 
     /// Runs the next step, and tells of it before and afterwards.
@@ -73,10 +93,13 @@ impl Attempt {
         self.events.say(started, Some(&step.name), None).await;
         let timing = &mut self.gathered.timing;
         timing.steps_started_at.get_or_insert_with(Timestamp::now);
-        let ran = self.run_in_guest(&step).await;
+        self.services.health.guest_ran();
+        let span = info_span!("step", step = %step.name);
+        let ran = self.run_until_cancelled(&step).instrument(span).await;
         self.gathered.timing.steps_finished_at = Some(Timestamp::now());
         let end = match ran {
             Ok(end) => end,
+            Err(StepLost::Guest(_)) if self.is_cancelled() => return Event::Cancelled,
             Err(StepLost::Guest(why)) => return self.lose_guest(&why).await,
             Err(StepLost::Log(error)) => {
                 return Event::Ended(Verdict::host(Reason::HostFailed, &error));
@@ -87,6 +110,9 @@ impl Attempt {
         let message = end.verdict.as_ref().map(|verdict| verdict.message.clone());
         let finished = EventKind::StepFinished;
         self.events.say(finished, Some(&step.name), message).await;
+        if self.is_cancelled() {
+            return Event::Cancelled;
+        }
         match end.verdict {
             Some(verdict) => Event::Ended(verdict),
             None if last => Event::LastDone,
@@ -109,6 +135,26 @@ impl Attempt {
         (step, build.next_step == job.steps.len())
     }
 
+    fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(Cancel::is_asked)
+    }
+
+    /// Runs the step, which is told to end when the job's end is asked for; that is said at once.
+    async fn run_until_cancelled(&mut self, step: &Step) -> Result<StepEnd, StepLost> {
+        let (events, mut cancel) = (Arc::clone(&self.events), self.cancel.clone());
+        let say = async {
+            super::cancelled(cancel.as_mut()).await;
+            events
+                .say(EventKind::Cancelling, Some(&step.name), None)
+                .await;
+            std::future::pending::<Infallible>().await
+        };
+        tokio::select! {
+            ran = self.run_in_guest(step) => ran,
+            never = say => match never {},
+        }
+    }
+
     async fn run_in_guest(&mut self, step: &Step) -> Result<StepEnd, StepLost> {
         let resolved = self
             .resolved
@@ -123,9 +169,15 @@ impl Attempt {
             .job
             .as_ref()
             .expect("a message without a job runs no steps");
-        let limits = build.limits(&job.timeouts);
-        let env = [&resolved.environment.env, &job.env];
-        steps::run(build.agent(), step, env, resolved.epoch, limits, log).await
+        let cancel = self.cancel.as_mut();
+        let around = Surroundings {
+            env: [&resolved.environment.env, &job.env],
+            epoch: resolved.epoch,
+            limits: build.limits(&job.timeouts),
+            cancel: cancel.expect("whoever claims a job listens for its end"),
+            log,
+        };
+        steps::run(build.agent(), step, around).await
     }
 
     pub(super) async fn collect(&mut self, verdict: &Verdict) -> Event {
@@ -145,10 +197,14 @@ impl Attempt {
             succeeded,
             &mut self.gathered.artifacts,
         );
-        match collected.await {
-            Ok(()) => Event::Done,
-            Err(CollectError::Verdict(verdict)) => Event::Ended(verdict),
-            Err(CollectError::Guest(why)) => self.lose_guest(&why).await,
+        match timeout(COLLECT_WITHIN, collected.instrument(info_span!("upload"))).await {
+            Ok(Ok(())) => Event::Done,
+            Ok(Err(CollectError::Verdict(verdict))) => Event::Ended(verdict),
+            Ok(Err(CollectError::Guest(why))) => self.lose_guest(&why).await,
+            Err(_) => {
+                let message = format!("the artifacts were not stored within {COLLECT_WITHIN:?}");
+                Event::Ended(Verdict::new(Reason::UploadFailed, message))
+            }
         }
     }
 

@@ -1,9 +1,6 @@
-//! Before there is a VM: everything is looked for, the attempt is recorded, or the job is parked.
+//! Before there is a VM: everything is looked for, and the attempt is recorded.
 //!
-//! What always holds: no attempt is recorded for a job that is parked; one is for every other end of the search, and for a wait that
-//! a host's trouble ended.
-
-use std::time::Duration;
+//! What always holds: no attempt is recorded for a job that is to be parked; one is for every other end of the search.
 
 use jiff::Timestamp;
 use schemas::digest::PrefixedDigest;
@@ -12,16 +9,15 @@ use schemas::reason::Reason;
 use schemas::result::{EnvironmentUsed, SourceUsed};
 use schemas::source::Source;
 use source::Archive;
-use tokio::time::Instant;
-use tracing::{info, warn};
+use tempfile::TempDir;
+use tracing::{Instrument as _, info, info_span, warn};
 
 use super::Attempt;
 use crate::lifecycle::Event;
-use crate::park::{Parked, Waited};
 use crate::report::Subject;
-use crate::resolve::{self, Domain, Missing, Resolution, Resolved};
+use crate::resolve::{self, Domain, Resolution, Resolved};
+use crate::services::Services;
 use crate::verdict::Verdict;
-use bus::jobs::{Record, RecordError};
 
 impl Attempt {
     /// Looks for everything, and records the attempt unless the job is to be parked: a host's trouble counts as well.
@@ -32,7 +28,10 @@ impl Attempt {
                 return Event::Missing;
             }
             Ok(Resolution::Ready(resolved)) => Ok(resolved),
-            Err(verdict) => Err(verdict),
+            Err(verdict) => {
+                self.blame(&verdict);
+                Err(verdict)
+            }
         };
         if let Some(unrecorded) = self.begin().await {
             return unrecorded;
@@ -47,12 +46,19 @@ impl Attempt {
         }
     }
 
+    /// Counts what says something of this host, as long as no command of a guest ran.
+    pub(super) fn blame(&self, verdict: &Verdict) {
+        if verdict.is_of_host() {
+            self.services.health.host_failed(&verdict.message);
+        }
+    }
+
     async fn look(&mut self) -> Result<Resolution, Verdict> {
         let (tenant, trust) = (self.subject.tenant.clone(), self.subject.trust);
         let job = self.job();
         let on_missing = job.on_missing;
         let environment = resolve::environment(&self.services, &tenant, &job.environment).await?;
-        let archive = self.fetch_source().await?;
+        let archive = self.fetch_source().instrument(info_span!("source")).await?;
         let domain = Domain {
             tenant: &tenant,
             trust,
@@ -64,8 +70,8 @@ impl Attempt {
     async fn fetch_source(&mut self) -> Result<Archive, Verdict> {
         let scratch = match self.scratch.take() {
             Some(scratch) => scratch,
-            None => Self::scratch(&self.services)
-                .map_err(|error| Verdict::host(Reason::HostFailed, &error))?,
+            None => scratch(&self.services)
+                .map_err(|error| Verdict::host(Reason::HostFailed, &error).of_host())?,
         };
         let scratch = self.scratch.insert(scratch);
         let job = self
@@ -89,30 +95,25 @@ impl Attempt {
     }
 
     /// Records the attempt; gives what happened instead where it cannot.
-    async fn begin(&mut self) -> Option<Event> {
-        let record = self
-            .record
-            .as_mut()
-            .expect("a message without a job begins nothing");
+    pub(super) async fn begin(&mut self) -> Option<Event> {
         let Subject {
             tenant,
             job_id,
             attempt,
+            worker,
             ..
         } = &self.subject;
-        match record.begin(&self.services.config.name).await {
+        let record = self.record.as_mut();
+        let record = record.expect("a message without a job begins nothing");
+        match record.begin(worker).await {
             Ok(()) => {
                 info!(job = %job_id, %tenant, attempt, "attempt begins");
+                self.log_is_due = true;
                 None
             }
             Err(error) => {
                 warn!(job = %job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
-                Some(match error {
-                    RecordError::Raced => Event::Raced,
-                    RecordError::Conflict
-                    | RecordError::Bucket { .. }
-                    | RecordError::Read { .. } => Event::NoRecord,
-                })
+                Some(Event::NoRecord)
             }
         }
     }
@@ -129,69 +130,12 @@ impl Attempt {
             accelerator: profile.accelerator.clone(),
         }
     }
-
-    /// Waits for the bake without a slot and without scratch files, then takes a slot if there is one.
-    pub(super) async fn park(&mut self) -> Event {
-        let Some(place) = self.services.presence.park() else {
-            return Event::NoPlace;
-        };
-        drop((self.slot.take(), self.scratch.take()));
-        let missing = self.missing.take();
-        let missing = missing.expect("only a job that misses something is parked");
-        let what = missing.in_words();
-        info!(job = %self.subject.job_id, what, "parked");
-        let waits = format!("waits for the bake of {what}");
-        self.events.say(EventKind::Parked, None, Some(waits)).await;
-        let waited = self.wait(&missing).await;
-        drop(place);
-        match waited {
-            Waited::LookAgain => match self.services.presence.try_permit() {
-                Some(permit) => {
-                    self.slot = Some(self.services.presence.fill(permit));
-                    Event::Done
-                }
-                None => Event::NoSlot,
-            },
-            Waited::Failed(verdict, log) => {
-                // A host's trouble is tried again, and no more often than any other.
-                if verdict.is_retried()
-                    && let Some(unrecorded) = self.begin().await
-                {
-                    return unrecorded;
-                }
-                self.gathered.log = log;
-                Event::Ended(verdict)
-            }
-        }
-    }
-
-    async fn wait(&self, missing: &Missing) -> Waited {
-        let parked = Parked {
-            services: &self.services,
-            tenant: &self.subject.tenant,
-            missing,
-            inline: self.job().environment.inline().is_some(),
-            source: self
-                .stored
-                .as_ref()
-                .expect("the source is fetched before a snapshot is missed"),
-            events: &self.events,
-            until: Instant::now() + self.patience(),
-        };
-        parked.wait().await
-    }
-
-    /// How much longer the job may wait. One that a host failed has been taken out of the queue in time: its wait counts from
-    /// that attempt, however often it is parked after it.
-    fn patience(&self) -> Duration {
-        let failed_at = self.record.as_ref().and_then(Record::last_attempt_at);
-        let since = failed_at.or(self.gathered.timing.queued_at);
-        let waited = since.map_or(Duration::ZERO, waited_since);
-        self.job().timeouts.queue().saturating_sub(waited)
-    }
 }
 
-/// Since then. A clock of this host that is behind the server's makes nothing old.
-pub(crate) fn waited_since(queued_at: Timestamp) -> Duration {
-    Duration::try_from(Timestamp::now().duration_since(queued_at)).unwrap_or_default()
+/// A directory for the scratch files of one attempt.
+fn scratch(services: &Services) -> std::io::Result<TempDir> {
+    // The state directory may have been deleted since the last job.
+    let work = services.state.work();
+    std::fs::create_dir_all(&work)?;
+    tempfile::tempdir_in(work)
 }

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use tracing::warn;
 use vm::SnapshotFiles;
 
+use super::size::Size;
 use super::{Domain, Wanted};
 use crate::presence::InUse;
 use crate::services::Services;
@@ -79,7 +80,7 @@ impl Fork {
     }
 }
 
-/// Computes the key, and says which snapshot is to be forked.
+/// Computes the key, and says which snapshot is to be forked, if a slot is large enough for it.
 pub(super) async fn choose(
     services: &Services,
     domain: Domain<'_>,
@@ -89,8 +90,16 @@ pub(super) async fn choose(
 ) -> Result<Found<Fork>, Verdict> {
     let template = match template(services, &environment.template).await? {
         Found::There(template) => template,
-        Found::Not(absent) => return Ok(Found::Not(absent)),
+        Found::Not(absent) => {
+            // Nobody bakes what no worker can fork.
+            if let Some(size) = Size::of_defined(services, &environment.template).await {
+                size.fits(&services.config, environment)?;
+            }
+            return Ok(Found::Not(absent));
+        }
     };
+    // An environment's guests are as large as its template's.
+    Size::of_baked(&template.parts).fits(&services.config, environment)?;
     let parts = KeyParts::environment(domain.tenant, domain.trust, &template, environment, inputs);
     let key = parts.key();
     let found = services.store.find(&key).await;

@@ -110,6 +110,22 @@ fn a_bake_that_fails_for_its_host_is_tried_again() {
 }
 
 #[test]
+fn an_object_store_that_fails_and_a_full_disk_are_the_hosts_and_what_is_damaged_is_not() {
+    let full = || std::io::Error::other("no space left on device");
+    let spool = SourceError::Spool(full());
+    let shared = SourceError::Shared(std::sync::Arc::new(SourceError::Spool(full())));
+    assert!(Verdict::from(&spool).is_of_host() && Verdict::from(&shared).is_of_host());
+    let disk = StoreError::Disk {
+        doing: "write a chunk".into(),
+        source: full(),
+    };
+    assert!(Verdict::from(&disk).is_of_host());
+    let key = schemas::Sha256Digest::of("key");
+    let gone = StoreError::NotFound { key };
+    assert!(!Verdict::from(&gone).is_of_host());
+}
+
+#[test]
 fn the_end_of_an_output_is_quoted_at_a_character() {
     assert_eq!(last_bytes("short"), "short");
     let long = "é".repeat(QUOTED_BYTES) + "x";

@@ -1,0 +1,97 @@
+//! One delivery of a message: where it was published, its place in the stream, since when it waits; and what a body is told that is no job.
+
+use async_nats::jetstream::Message;
+use jiff::Timestamp;
+use schemas::Token;
+use schemas::job::Job;
+use schemas::names::JobSubject;
+use schemas::reason::Reason;
+use schemas::result::Timing;
+
+use super::ClaimError;
+use crate::report::{Gathered, Subject};
+use crate::services::Services;
+use crate::verdict::Verdict;
+
+/// 200 bytes of a body that has no name of its own: its publisher has nothing else to know it by.
+const QUOTED_BYTES: usize = 200;
+
+/// The parts of a delivery.
+pub(super) struct Delivery {
+    pub(super) subject: JobSubject,
+    pub(super) queued_at: Timestamp,
+    sequence: u64,
+}
+
+impl Delivery {
+    pub(super) fn of(message: &Message) -> Result<Self, ClaimError> {
+        let info = message
+            .info()
+            .map_err(|error| ClaimError::Delivery(error.to_string()))?;
+        let queued_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
+        Ok(Self {
+            subject: message
+                .subject
+                .parse()
+                .map_err(|_| ClaimError::Subject(message.subject.to_string()))?,
+            sequence: info.stream_sequence,
+            queued_at: queued_at.map_err(|error| ClaimError::Delivery(error.to_string()))?,
+        })
+    }
+
+    /// The name that the result of a body without a usable id has.
+    pub(super) fn invalid_name(&self) -> Token {
+        format!("invalid-{}", self.sequence)
+            .parse()
+            .expect("a word and a number make a token")
+    }
+
+    /// Whose result it will be.
+    pub(super) fn of_job(&self, services: &Services, job_id: Token, attempt: u32) -> Subject {
+        Subject {
+            tenant: self.subject.tenant.clone(),
+            trust: self.subject.trust,
+            job_id,
+            attempt,
+            worker: services.config.name.clone(),
+        }
+    }
+
+    /// What is known at the claim.
+    pub(super) fn gathered(&self, job: Option<&Job>) -> Gathered {
+        let steps = job.map_or(&[][..], |job| &job.steps);
+        Gathered {
+            planned: steps.iter().map(|step| step.name.clone()).collect(),
+            timing: Timing {
+                queued_at: Some(self.queued_at),
+                claimed_at: Some(Timestamp::now()),
+                ..Timing::default()
+            },
+            ..Gathered::default()
+        }
+    }
+}
+
+/// What a body without an id that can be used is told.
+pub(super) fn nameless(body: &[u8]) -> Verdict {
+    let problem = match Job::parse(body) {
+        Ok(job) => format!("id: {} cannot be used", job.id),
+        Err(error) => error.to_string(),
+    };
+    Verdict::new(Reason::InvalidJob, quoted(&problem, body))
+}
+
+/// What a body is told whose id another body owns.
+pub(super) fn conflicting(id: &Token, body: &[u8]) -> Verdict {
+    let problem = quoted(&format!("id: another job has {id}"), body);
+    Verdict::new(Reason::IdConflict, problem)
+}
+
+/// A problem, and the start of the body that has it.
+fn quoted(problem: &str, body: &[u8]) -> String {
+    let start = String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES)]);
+    format!(
+        "{problem}; the body begins with \"{}\"",
+        start.escape_debug()
+    )
+}

@@ -1,0 +1,41 @@
+//! The end of the log of an attempt that wrote nothing.
+
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::PublishError;
+use bus::telemetry::Causes;
+use jiff::Timestamp;
+use schemas::Token;
+use schemas::log::{ChunkHeader, LogStream};
+use schemas::names::log_subject;
+use tracing::warn;
+
+use super::line;
+use super::live::headers;
+
+/// Marks the end of an attempt without output. A log that lacks it is no reason to do anything again.
+pub async fn say_only(
+    jetstream: &Context,
+    tenant: &Token,
+    job_id: &Token,
+    attempt: u32,
+    why: &str,
+) {
+    let header = ChunkHeader {
+        attempt,
+        step: None,
+        stream: LogStream::System,
+        seq: 1,
+        time: Timestamp::now(),
+        eof: true,
+    };
+    let subject = log_subject(tenant, job_id);
+    let said: Result<_, PublishError> = async {
+        let chunk = line(why).into();
+        let published = jetstream.publish_with_headers(subject, headers(&header), chunk);
+        published.await?.await
+    }
+    .await;
+    if let Err(error) = said {
+        warn!(job = %job_id, error = %Causes(&error), "the end of the log is not marked");
+    }
+}
