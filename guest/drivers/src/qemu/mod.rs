@@ -15,6 +15,7 @@
 //! network, starts nothing and can write to nothing else.
 
 mod command;
+mod guest;
 mod process;
 mod qmp;
 mod tail;
@@ -29,15 +30,15 @@ use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
-use tracing::{info, warn};
 use vm::{
-    AgentClient, BakeVm, BootSpec, Driver, Exit, HostProfile, Identity, KillSwitch, Lifetime,
-    Machine, Slot, SnapshotFiles, Vm, VmError, lifetime,
+    AgentClient, BakeVm, BootSpec, Driver, HostProfile, Identity, Lifetime, Slot, SnapshotFiles,
+    Vm, VmError, lifetime,
 };
 
 use crate::sealed::SealedMemories;
 use crate::sparse;
 use command::{DISK, Disk, EMULATED_CPU, MEMORY, Memory, Start};
+use guest::QemuVm;
 use process::Process;
 
 /// What an operator says about QEMU.
@@ -235,101 +236,8 @@ impl Driver for Qemu {
     }
 }
 
-/// A guest whose agent answers.
-#[derive(Debug)]
-struct QemuVm {
-    agent: AgentClient,
-    process: Process,
-    slot: Slot,
-    machine: Machine,
-    profile: HostProfile,
-}
-
-#[async_trait]
-impl Vm for QemuVm {
-    fn agent(&self) -> &AgentClient {
-        &self.agent
-    }
-
-    fn kill_switch(&self) -> KillSwitch {
-        self.process.kill_switch()
-    }
-
-    async fn stop(mut self: Box<Self>, grace: Duration) -> Exit {
-        // The guest may be dead already; then waiting for its process is all there is to do.
-        let until = tokio::time::Instant::now() + grace;
-        drop(tokio::time::timeout_at(until, self.agent.power_off()).await);
-        self.process
-            .wait(until.saturating_duration_since(tokio::time::Instant::now()))
-            .await
-    }
-}
-
-#[async_trait]
-impl BakeVm for QemuVm {
-    async fn snapshot(mut self: Box<Self>, into: &Path) -> Result<SnapshotFiles, VmError> {
-        match self.freeze(into).await {
-            Ok(files) => Ok(files),
-            Err(error) => Err(self.process.explain(error).await),
-        }
-    }
-}
-
-impl QemuVm {
-    async fn freeze(&mut self, into: &Path) -> Result<SnapshotFiles, VmError> {
-        self.settle().await?;
-        // The agent meets every fork with a new session: hang up before the freeze.
-        self.agent.disconnect().await;
-        self.process.save_state(&into.join("state")).await?;
-        self.process.quit().await?;
-        for name in [MEMORY, DISK] {
-            move_file(&self.slot.path(name), &into.join(name)).await?;
-        }
-        dig(&into.join(MEMORY)).await?;
-        for name in [MEMORY, "state", DISK] {
-            process::make_read_only(&into.join(name))?;
-        }
-        SnapshotFiles::create(into, self.machine, &self.profile)
-    }
-
-    /// Makes the guest ready to be frozen, and logs how ready it is. What is not done makes the snapshot larger and no worse a VM.
-    async fn settle(&self) -> Result<(), VmError> {
-        let settled = self.agent.settle().await;
-        let settled = settled.map_err(agent_error("settle the guest"))?;
-        let (zeroed, left) = (settled.zeroed_bytes >> 20, settled.left_bytes >> 20);
-        let (trimmed, took) = (settled.trimmed_bytes >> 20, settled.took);
-        match settled.problem {
-            None => info!(
-                zeroed_mib = zeroed,
-                left_mib = left,
-                trimmed_mib = trimmed,
-                ?took,
-                "settled"
-            ),
-            Some(problem) => warn!(
-                zeroed_mib = zeroed,
-                trimmed_mib = trimmed,
-                problem,
-                "not settled"
-            ),
-        }
-        Ok(())
-    }
-}
-
 fn agent_error(doing: &'static str) -> impl FnOnce(vm::AgentError) -> VmError {
     move |source| VmError::Agent { doing, source }
-}
-
-/// Makes holes of the zeroes in a file.
-async fn dig(path: &Path) -> Result<(), VmError> {
-    let own = path.to_owned();
-    let dug = tokio::task::spawn_blocking(move || sparse::dig(&own)).await;
-    let bytes = dug
-        .expect("digging reports errors and does not panic")
-        .map_err(VmError::io("make holes in", path))?;
-    info!(dug_mib = bytes >> 20, "memory is sparse");
-    Ok(())
 }
 
 /// Moves a file; between filesystems it is copied, holes and all.
