@@ -3,7 +3,7 @@
 //! git makes it itself, with an index and a place for objects of its own, which go when the tree has been read. What always holds: nothing
 //! is written into the repository, and the same files give the same tree as a commit of them would.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -44,11 +44,8 @@ impl Scratch {
         let made = || -> io::Result<TempDir> {
             let directory = tempfile::tempdir()?;
             fs::create_dir(directory.path().join("objects"))?;
-            // A copy knows the files that have not changed, so git need not read them.
-            match fs::copy(index, directory.path().join("index")) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                Ok(_) | Err(_) => Ok(directory),
-            }
+            copy_index(&index, &directory.path().join("index"))?;
+            Ok(directory)
         };
         let directory = made().map_err(|source| GitError::Scratch {
             dir: dir.to_owned(),
@@ -72,6 +69,17 @@ impl Scratch {
         self.add_to(&mut git);
         output(git, command, dir)
     }
+}
+
+/// Copies what git knows of the files, so that it need not read those that have not changed; nothing where nothing is known. With its time:
+/// git reads a file again that changed when the index was written, or later, since its own time cannot tell.
+fn copy_index(from: &Path, to: &Path) -> io::Result<()> {
+    let written = match fs::metadata(from) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        found => found?.modified()?,
+    };
+    fs::copy(from, to)?;
+    File::options().write(true).open(to)?.set_modified(written)
 }
 
 /// Where the repository has its own.

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, SystemTime};
 
 use tempfile::TempDir;
 
@@ -221,6 +222,30 @@ fn a_directory_as_it_stands_is_what_a_commit_of_it_would_be() {
     assert!(!paths.contains(&"noise.log".to_owned()) && !paths.contains(&"run.sh".to_owned()));
     let committed = pack(&Head::of(&at("web")).unwrap()).unwrap();
     assert_eq!(folder.digest, committed.digest);
+}
+
+#[test]
+fn a_change_is_seen_that_neither_time_nor_size_tells() {
+    let dir = repository();
+    let file = dir.path().join("web-index");
+    let at = |path: &Path, time: SystemTime| {
+        let file = fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(time).unwrap();
+    };
+    // As if all were written in one second, long ago; the time of the inode cannot be turned back.
+    git(dir.path(), &["config", "core.trustctime", "false"]);
+    let second = SystemTime::UNIX_EPOCH + Duration::from_secs(1_700_000_000);
+    at(&file, second);
+    git(dir.path(), &["add", "-A"]);
+    at(&dir.path().join(".git/index"), second);
+    fs::write(&file, "INDEX\n").unwrap();
+    at(&file, second);
+    let standing = Head::of(dir.path()).unwrap().with_changes().unwrap();
+    let listing = listing(pack(&standing).unwrap());
+    assert!(
+        listing.iter().any(|(.., content)| content == "INDEX\n"),
+        "{listing:?}"
+    );
 }
 
 #[test]
