@@ -11,6 +11,8 @@
 //! paths are the host's, its user, hostname, clock and entropy are the host's, and a process that leaves its command's
 //! process group escapes.
 //!
+//! Where the owner is killed, the main process of each command is killed with it; what that has started goes on to its own end.
+//!
 //! What always holds: a dropped VM has no process left in the process groups of its commands.
 
 mod command;

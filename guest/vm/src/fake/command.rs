@@ -103,12 +103,13 @@ fn start(spec: &ExecSpec, guest: &Guest) -> Result<Running, String> {
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped());
-    // SAFETY: between fork and exec only one system call is made; nothing allocates or takes a lock.
-    #[expect(unsafe_code, reason = "the umask is the process's; std cannot set it")]
+    // SAFETY: between fork and exec only system calls are made; nothing allocates or takes a lock.
+    #[expect(unsafe_code, reason = "both are the process's own, not std's")]
     unsafe {
         command.pre_exec(|| {
             nix::sys::stat::umask(Mode::from_bits_truncate(0o022));
-            Ok(())
+            // The signal comes when the thread ends that is starting it: one of the runtime's, which stay.
+            Ok(nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?)
         });
     }
     let (mut child, group) = guest.processes().spawn(&mut command).map_err(explain)?;
