@@ -23,6 +23,7 @@ pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
     let (workers, name) = (services.workers.clone(), services.config.name.as_str());
     let mut changes = services.presence.changes();
     let mut draining = services.draining.clone();
+    let (mut health, mut scratch) = (services.health.reasons(), services.scratch.reasons());
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -32,10 +33,15 @@ pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
             _ = every.tick() => {}
             Ok(()) = changes.changed() => {}
             Ok(()) = draining.changed() => {}
+            Ok(()) = health.changed() => {}
+            Ok(()) = scratch.changed() => {}
         }
         let counts = changes.borrow_and_update().clone();
         let draining = *draining.borrow_and_update();
-        let said = state(&services, &counts, draining);
+        let reasons = [&mut health, &mut scratch];
+        let reason = reasons.map(|reason| reason.borrow_and_update().clone());
+        let condition = condition(draining, reason);
+        let said = state(&services, &counts, condition);
         let body = serde_json::to_vec(&said).expect("a state of plain fields is JSON");
         match workers.put(name, body.into()).await {
             Ok(_revision) => services.presence.told(counts.uses),
@@ -48,7 +54,24 @@ pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
     }
 }
 
-fn state(services: &Services, counts: &Counts, draining: bool) -> WorkerState {
+/// Whether it takes jobs, and why not. A worker that ends needs no reason; one that is paused may have two.
+fn condition(draining: bool, reasons: [Option<String>; 2]) -> (WorkerCondition, Option<String>) {
+    if draining {
+        return (WorkerCondition::Draining, None);
+    }
+    let reasons: Vec<String> = reasons.into_iter().flatten().collect();
+    if reasons.is_empty() {
+        (WorkerCondition::Ready, None)
+    } else {
+        (WorkerCondition::Paused, Some(reasons.join("; ")))
+    }
+}
+
+fn state(
+    services: &Services,
+    counts: &Counts,
+    (condition, reason): (WorkerCondition, Option<String>),
+) -> WorkerState {
     let config = &services.config;
     WorkerState {
         schema: WorkerSchema,
@@ -56,18 +79,36 @@ fn state(services: &Services, counts: &Counts, draining: bool) -> WorkerState {
         pool: config.pool.clone(),
         trust: config.accepted(),
         class: services.class.clone(),
-        slots: config.slots,
-        slot_vcpu: 0,
-        slot_memory_mib: 0,
+        slots: services.slots,
+        slot_vcpu: config.slot_vcpu,
+        slot_memory_mib: config.slot_memory_mib,
         running: counts.running,
         parked: counts.parked,
         snapshots: counts.snapshots.keys().copied().collect(),
-        state: Open::Known(if draining {
-            WorkerCondition::Draining
-        } else {
-            WorkerCondition::Ready
-        }),
-        reason: None,
+        state: Open::Known(condition),
+        reason,
         time: Timestamp::now(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_takes_no_jobs_says_why() {
+        let why = |text: &str| Some(text.to_owned());
+        assert_eq!(
+            condition(false, [None, None]),
+            (WorkerCondition::Ready, None)
+        );
+        assert_eq!(
+            condition(false, [why("health"), why("scratch")]),
+            (WorkerCondition::Paused, why("health; scratch"))
+        );
+        assert_eq!(
+            condition(true, [None, why("scratch")]),
+            (WorkerCondition::Draining, None)
+        );
     }
 }

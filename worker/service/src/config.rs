@@ -6,7 +6,10 @@
 //! pool = "default"
 //! trust = ["trusted", "untrusted"]        # whose jobs it takes
 //! untrusted_under_tcg = false             # software emulation is no security boundary: say so if you accept it
-//! slots = 1                               # jobs at a time
+//! slots = 4                               # jobs at a time; default: as many as processors, memory and disk allow
+//! slot_vcpu = 1                           # the largest guest that a slot takes; one size for all workers of a pool:
+//! slot_memory_mib = 1024                  # a job whose template needs more gets `no_capacity`
+//! slot_disk_mib = 4096                    # also what must be free before a job is pulled
 //! max_parked = 64                         # jobs that wait for a bake at a time, without a slot; more are left to other workers
 //! cache_max_mib = 20480                   # of snapshots on this disk; those used longest ago leave
 //! ca_bundle = "/etc/ssl/certs/ca-certificates.crt"   # whom this host trusts when it fetches a source over https
@@ -50,6 +53,9 @@ use store::CacheConfig;
 
 pub use qemu::{Accelerator, Qemu};
 
+/// 1024 slots: more than any host has memory for.
+pub const MAX_SLOTS: u32 = 1024;
+
 /// What an operator says.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -68,18 +74,18 @@ pub struct Config {
     /// Whether untrusted jobs run under software emulation, which is no security boundary. Default false.
     #[serde(default)]
     pub untrusted_under_tcg: bool,
-    /// Processors of the largest guest that a slot takes. Default 1.
+    /// Jobs at a time. Default: as many as the host allows, see [`crate::capacity`].
+    #[serde(default)]
+    pub slots: Option<u32>,
+    /// Processors of the largest guest that a slot takes. Default 1, as a template's.
     #[serde(default = "default_slot_vcpu")]
     pub slot_vcpu: u32,
-    /// Memory of the largest guest that a slot takes, in MiB. Default 1024.
+    /// Memory of the largest guest that a slot takes, in MiB. Default 1024, as a template's.
     #[serde(default = "default_slot_memory_mib")]
     pub slot_memory_mib: u32,
-    /// Disk of the largest guest that a slot takes, in MiB. Default 4096.
+    /// Disk of the largest guest that a slot takes, in MiB; as much must be free before a job is pulled. Default 4096, as a template's.
     #[serde(default = "default_slot_disk_mib")]
     pub slot_disk_mib: u32,
-    /// Jobs at a time. Default 1.
-    #[serde(default = "default_slots")]
-    pub slots: u32,
     /// Jobs that wait for a bake at a time. Default 64: each keeps its message alive and watches two keys.
     #[serde(default = "default_max_parked")]
     pub max_parked: u32,
@@ -169,11 +175,18 @@ impl Config {
                 self.state.display()
             ));
         }
-        if self.slots == 0 || self.slots > 1024 {
-            problems.push(format!(
-                "slots: must be between 1 and 1024, is {}",
-                self.slots
-            ));
+        let settings = [
+            ("slots", self.slots.unwrap_or(1), MAX_SLOTS),
+            ("slot_vcpu", self.slot_vcpu, 32),
+            ("slot_memory_mib", self.slot_memory_mib, 1 << 20),
+            ("slot_disk_mib", self.slot_disk_mib, 1 << 20),
+        ];
+        for (setting, value, most) in settings {
+            if value == 0 || value > most {
+                problems.push(format!(
+                    "{setting}: must be between 1 and {most}, is {value}"
+                ));
+            }
         }
         if self.max_parked > 4096 {
             problems.push(format!(
@@ -230,6 +243,11 @@ impl Config {
         }
     }
 
+    /// What must be free of the disk before a job is pulled.
+    pub fn slot_disk_bytes(&self) -> u64 {
+        u64::from(self.slot_disk_mib) << 20
+    }
+
     /// After SIGTERM, before running jobs are given back.
     pub fn drain(&self) -> Duration {
         Duration::from_secs(self.drain_s)
@@ -276,10 +294,6 @@ fn default_slot_memory_mib() -> u32 {
 
 fn default_slot_disk_mib() -> u32 {
     4096
-}
-
-fn default_slots() -> u32 {
-    1
 }
 
 fn default_max_parked() -> u32 {

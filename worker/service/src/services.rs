@@ -12,13 +12,17 @@ use schemas::names::bucket;
 use source::{Sources, SourcesParts};
 use store::Store;
 use tokio::sync::watch;
+use tracing::info;
 use vm::Driver;
 
 use crate::breaker::Health;
 use crate::cancels::Cancels;
+use crate::capacity::{Capacity, Host};
 use crate::config::Config;
 use crate::presence::Presence;
 use crate::queue::caps::Caps;
+use crate::queue::tenants::Tenants;
+use crate::scratch::Scratch;
 use crate::state_dir::StateDir;
 
 /// The parts that jobs share; clones are cheap.
@@ -54,6 +58,10 @@ pub struct Services {
     pub cancels: Cancels,
     /// Whether this host is fit to run jobs.
     pub health: Health,
+    /// Whether there is room for one more job's disk.
+    pub scratch: Scratch,
+    /// Jobs that run at a time.
+    pub slots: u32,
     /// What starts VMs.
     pub driver: Arc<dyn Driver>,
     /// Where snapshots must have been made to be forked here.
@@ -108,7 +116,7 @@ impl Services {
         ending: Ending,
     ) -> anyhow::Result<Self> {
         let connections = Connections::open(&config).await?;
-        Self::assemble(config, driver, connections, ending).await
+        Box::pin(Self::assemble(config, driver, connections, ending)).await
     }
 
     /// The same over `connections`.
@@ -142,13 +150,19 @@ impl Services {
             slots: state.slots(),
             config: config.sources(),
         });
+        let scratch = Scratch::new(config.state.clone(), config.slot_disk_bytes());
+        let slots = slots(&config, &state, &scratch)?;
         let leases = leases(&jetstream).await?;
+        let tenants = open(&jetstream, bucket::TENANTS).await?;
+        let tenants = Tenants::begin(tenants);
         Ok(Self {
-            caps: Caps::new(leases.clone(), config.name.clone()),
+            caps: Caps::begin(&client, leases.clone(), tenants, config.name.clone()),
             leases,
             cancels: Cancels::begin(open(&jetstream, bucket::CANCELS).await?),
             health: Health::default(),
-            presence: Presence::new(config.slots, config.max_parked),
+            scratch,
+            slots,
+            presence: Presence::new(slots, config.max_parked),
             environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
             jobs: open(&jetstream, bucket::JOBS).await?,
             workers: open(&jetstream, bucket::WORKERS).await?,
@@ -166,6 +180,17 @@ impl Services {
             give_back,
         })
     }
+}
+
+/// How many jobs run here at a time.
+fn slots(config: &Config, state: &StateDir, scratch: &Scratch) -> anyhow::Result<u32> {
+    let free = scratch.free_bytes().context("look at the scratch space")?;
+    let cache = config.cache(state.cache());
+    let host = Host::measure(free, &cache.directory, cache.max_bytes);
+    let host = host.context("look at what this host has")?;
+    let Capacity { slots, bound } = Capacity::of(config, &host);
+    info!(slots, %bound, ?host, "slots");
+    Ok(slots)
 }
 
 /// Where snapshots must have been made to be forked by that driver.

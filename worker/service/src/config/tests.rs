@@ -11,7 +11,13 @@ fn load(text: &str) -> Result<Config, ConfigError> {
 #[test]
 fn a_short_file_is_enough() {
     let config = load("state = \"/var/lib/sourdough/worker\"").unwrap();
-    assert_eq!(config.slots, 1);
+    assert_eq!(config.slots, None);
+    let slot = (
+        config.slot_vcpu,
+        config.slot_memory_mib,
+        config.slot_disk_mib,
+    );
+    assert_eq!(slot, (1, 1024, 4096));
     assert_eq!(
         config.accepted(),
         [Trust::Trusted],
@@ -32,9 +38,9 @@ fn untrusted_jobs_under_emulation_must_be_asked_for() {
 
 #[test]
 fn all_mistakes_are_reported_together() {
-    let wrong = "state = 'w'\nslots = 0\nmax_parked = 5000\ncache_max_mib = 0\nca_bundle = 'x'";
+    let wrong = "state = 'w'\nslots = 0\nslot_memory_mib = 0\nmax_parked = 5000\ncache_max_mib = 0\nca_bundle = 'x'";
     let error = load(wrong).unwrap_err();
-    assert_eq!(error.problems.len(), 5, "{error}");
+    assert_eq!(error.problems.len(), 6, "{error}");
 }
 
 #[test]

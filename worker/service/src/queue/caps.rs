@@ -1,20 +1,49 @@
-//! How many jobs of a tenant run at a time, over all workers.
+//! How many jobs of a tenant run at a time, over all workers: a tenant with a cap of n has n places, and a job of its runs in one.
+//!
+//! A place is a lease, which is taken before a job is fetched, renewed with the job's own, and given back when the job ends or parks. So
+//! the places of a worker that dies come free by themselves.
+//!
+//! What always holds: no more jobs of a tenant run than it has places; where nobody set a cap, nothing is asked.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_nats::jetstream::kv::EntryError;
+use async_nats::{Client, Message};
 use bus::lease::{Lease, LeaseError, Leases};
+use futures_util::StreamExt as _;
 use schemas::Token;
+use schemas::names::{bucket, cap_lease};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::warn;
 
-/// The caps of all tenants. Clones share them.
+use super::places::Places;
+use super::tenants::{Tenants, Terms};
+
+/// The caps of all tenants. Clones share what is known.
 #[derive(Clone, Debug)]
 pub struct Caps {
     leases: Leases,
+    tenants: Tenants,
     worker: Token,
+    shared: Arc<Shared>,
+    /// Ends with the last clone.
+    _listening: Arc<JoinSet<()>>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    places: Mutex<Places>,
+    /// How often a tenant that was at its cap had a place given back.
+    freed: watch::Sender<u64>,
 }
 
 /// One of the places that a tenant's running jobs have. Where it is dropped without [`Cap::release`], it goes when its time is over.
 #[derive(Debug)]
 pub struct Cap {
-    lease: Lease,
+    lease: Box<Lease>,
 }
 
 /// What became of asking for a place.
@@ -28,16 +57,90 @@ pub enum CapTurn {
     Full,
 }
 
+/// Why it is not known whether there is a place.
+#[derive(Debug, thiserror::Error)]
+pub enum CapError {
+    /// The tenant's definition cannot be asked for.
+    #[error("look for the tenant {tenant} in build-tenants")]
+    Tenant {
+        /// The tenant.
+        tenant: Token,
+        /// What the client said.
+        #[source]
+        source: EntryError,
+    },
+    /// The places cannot be asked for.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+}
+
 impl Caps {
-    /// Over the places in `leases`, as `worker`.
-    pub fn new(leases: Leases, worker: Token) -> Self {
-        Self { leases, worker }
+    /// Takes places in `leases` as `worker`, and listens to those of others.
+    pub fn begin(client: &Client, leases: Leases, tenants: Tenants, worker: Token) -> Self {
+        let shared = Arc::<Shared>::default();
+        let mut listening = JoinSet::new();
+        listening.spawn(listen(client.clone(), Arc::clone(&shared)));
+        Self {
+            leases,
+            tenants,
+            worker,
+            shared,
+            _listening: Arc::new(listening),
+        }
     }
 
     /// A place for one job of `tenant`.
-    pub async fn take(&self, _tenant: &Token) -> Result<CapTurn, LeaseError> {
-        let _shared = (&self.leases, &self.worker);
-        Ok(CapTurn::Free)
+    pub async fn take(&self, tenant: &Token) -> Result<CapTurn, CapError> {
+        let terms = self.tenants.of(tenant).await;
+        let terms = terms.map_err(|source| CapError::Tenant {
+            tenant: tenant.clone(),
+            source,
+        })?;
+        let Some(concurrency) = terms.concurrency else {
+            return Ok(CapTurn::Free);
+        };
+        for place in self.may_be_free(tenant, concurrency) {
+            let (key, asked_at) = (cap_lease(tenant, place), Instant::now());
+            let taken = self.leases.take(&key, self.worker.as_str()).await?;
+            let mut places = self.shared.places();
+            places.found_held(tenant, place, asked_at);
+            if let Some(lease) = taken {
+                let lease = Box::new(lease);
+                return Ok(CapTurn::Held(Cap { lease }));
+            }
+        }
+        self.shared.places().found_full(tenant);
+        Ok(CapTurn::Full)
+    }
+
+    /// Whether it is worth asking for a place, as far as is known here.
+    pub fn may_have_room(&self, tenant: &Token) -> bool {
+        let concurrency = self.terms(tenant).concurrency;
+        let full = concurrency.is_some_and(|most| self.may_be_free(tenant, most).is_empty());
+        if full {
+            self.shared.places().found_full(tenant);
+        }
+        !full
+    }
+
+    /// What a tenant has of the queue, as far as is known here.
+    pub fn terms(&self, tenant: &Token) -> Terms {
+        self.tenants.known(tenant)
+    }
+
+    /// Changes when a tenant that was at its cap had a place given back.
+    pub fn freed(&self) -> watch::Receiver<u64> {
+        self.shared.freed.subscribe()
+    }
+
+    /// Workers begin at different places, so that they seldom meet at one.
+    fn may_be_free(&self, tenant: &Token, concurrency: u32) -> Vec<u32> {
+        let mut hash = DefaultHasher::new();
+        self.worker.hash(&mut hash);
+        let first = u32::try_from(hash.finish() % u64::from(concurrency.max(1)));
+        let (first, now) = (first.unwrap_or(0), Instant::now());
+        let places = self.shared.places();
+        places.may_be_free(tenant, concurrency, first, now)
     }
 }
 
@@ -55,5 +158,70 @@ impl Cap {
     /// Gives it back.
     pub async fn release(self) {
         self.lease.release().await;
+    }
+}
+
+impl Shared {
+    fn places(&self) -> MutexGuard<'_, Places> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hear(&self, message: &Message) {
+        if let Some((tenant, place)) = place_of(&message.subject) {
+            let held = is_put(message);
+            if self.places().hear(tenant, place, held, Instant::now()) {
+                self.freed.send_modify(|times| *times += 1);
+            }
+        }
+    }
+}
+
+/// Hears what is written to places, for as long as the connection lives; what is lost while the server is away costs a question.
+async fn listen(client: Client, shared: Arc<Shared>) {
+    let subject = format!("{}cap.>", prefix());
+    match client.subscribe(subject).await {
+        Ok(mut written) => {
+            while let Some(message) = written.next().await {
+                shared.hear(&message);
+            }
+        }
+        Err(error) => warn!(%error, "places of tenants are not heard of"),
+    }
+}
+
+fn prefix() -> String {
+    format!("$KV.{}.", bucket::LEASES)
+}
+
+/// The tenant and the place that a subject of the bucket is about.
+fn place_of(subject: &str) -> Option<(Token, u32)> {
+    let key = subject.strip_prefix(&prefix())?;
+    let mut words = key.strip_prefix("cap.")?.split('.');
+    let place = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().is_none().then_some(place)
+}
+
+/// Whether a message to the bucket writes a value, and does not delete one.
+fn is_put(message: &Message) -> bool {
+    let headers = message.headers.as_ref();
+    headers.is_none_or(|headers| headers.get("KV-Operation").is_none())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_known_by_its_key() {
+        let acme: Token = "acme".parse().unwrap();
+        let subject = format!("$KV.build-leases.{}", cap_lease(&acme, 7));
+        assert_eq!(place_of(&subject), Some((acme, 7)));
+        for other in [
+            "$KV.build-leases.janitor",
+            "$KV.build-leases.cap.acme",
+            "$KV.x.cap.acme.7",
+        ] {
+            assert_eq!(place_of(other), None, "{other}");
+        }
     }
 }

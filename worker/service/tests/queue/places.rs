@@ -1,0 +1,90 @@
+//! Tenants that may have so many jobs at a time, over all workers.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use tokio::time::{Instant, timeout};
+
+use crate::rig::Rig;
+use crate::{A_WHILE, PATIENCE};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tenant_at_its_cap_waits_until_a_place_is_given_back_by_any_worker() -> Result<()> {
+    let Some(rig) = Rig::start("cap").await? else {
+        return Ok(());
+    };
+    rig.allow("capped", 1).await?;
+    let (capped, free) = (rig.subject("capped", 5), rig.subject("free", 5));
+    for subject in [&capped, &free] {
+        rig.consumer(subject).await?;
+    }
+    rig.publish(&capped, 2).await?;
+    let mut first = rig.worker("first", 4).await?;
+    let mut second = rig.worker("second", 4).await?;
+    let running = timeout(PATIENCE, first.next()).await??;
+    ensure!(running.subject == capped && running.has_place());
+    ensure!(timeout(A_WHILE, first.next()).await.is_err());
+    ensure!(timeout(A_WHILE, second.next()).await.is_err());
+    // Others are not held up by it.
+    rig.publish(&free, 1).await?;
+    let other = timeout(PATIENCE, second.next()).await??;
+    ensure!(other.subject == free && !other.has_place());
+    let freed = Instant::now();
+    let (ended, next) = tokio::join!(running.end(), timeout(PATIENCE, second.next()));
+    ended?;
+    ensure!(next??.has_place());
+    ensure!(
+        freed.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        freed.elapsed()
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cap_that_is_raised_holds_at_once() -> Result<()> {
+    let Some(rig) = Rig::start("raised").await? else {
+        return Ok(());
+    };
+    rig.allow("capped", 1).await?;
+    let capped = rig.subject("capped", 5);
+    rig.consumer(&capped).await?;
+    rig.publish(&capped, 3).await?;
+    let mut worker = rig.worker("worker", 4).await?;
+    let _first = timeout(PATIENCE, worker.next()).await??;
+    ensure!(timeout(A_WHILE, worker.next()).await.is_err());
+    rig.allow("capped", 2).await?;
+    let _second = timeout(PATIENCE, worker.next()).await??;
+    ensure!(timeout(A_WHILE, worker.next()).await.is_err());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn workers_that_find_nothing_do_not_wake_each_other_for_ever() -> Result<()> {
+    let Some(rig) = Rig::start("nothing").await? else {
+        return Ok(());
+    };
+    rig.allow("capped", 2).await?;
+    let capped = rig.subject("capped", 5);
+    rig.consumer(&capped).await?;
+    rig.publish(&capped, 1).await?;
+    let mut first = rig.worker("first", 4).await?;
+    let mut second = rig.worker("second", 4).await?;
+    let mut third = rig.worker("third", 4).await?;
+    // It stays in the stream while it runs, so the others look for more.
+    let _running = timeout(PATIENCE, first.next()).await??;
+    let (second_sees, third_sees) = tokio::join!(
+        timeout(2 * A_WHILE, second.next()),
+        timeout(2 * A_WHILE, third.next())
+    );
+    ensure!(second_sees.is_err() && third_sees.is_err());
+    let before = second.sent() + third.sent();
+    let (second_sees, third_sees) = tokio::join!(
+        timeout(3 * A_WHILE, second.next()),
+        timeout(3 * A_WHILE, third.next())
+    );
+    ensure!(second_sees.is_err() && third_sees.is_err());
+    let sent = second.sent() + third.sent() - before;
+    ensure!(sent < 20, "{sent} messages in a second and a half");
+    Ok(())
+}
