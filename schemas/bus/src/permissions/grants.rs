@@ -52,7 +52,8 @@ impl Grants {
         self.asks(format!("DIRECT.GET.{stream}.{subject}"));
     }
 
-    /// A consumer of its own over these subjects and no other. Who knows the name of another's could take from that.
+    /// A consumer of its own over these subjects and no other. Not for whom we do not trust: its `deliver_subject` may be any subject of the
+    /// account, and the server delivers there whether the user may publish there or not.
     pub(super) fn follows(&mut self, stream: &str, subject: &str) {
         self.asks(format!("CONSUMER.CREATE.{stream}.*.{subject}"));
         self.asks(format!("CONSUMER.MSG.NEXT.{stream}.*"));

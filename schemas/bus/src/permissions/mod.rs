@@ -11,7 +11,8 @@
 //!
 //! Nobody publishes to `build.result.>`: only the server does, once it has stored a report.
 //!
-//! Not to be had from permissions: a worker may report for any tenant, and whoever may publish a job chooses its headers.
+//! Not to be had from permissions: a worker may report for any tenant; whoever may publish a job chooses its headers; and whoever may make a
+//! consumer (worker, bakery, operator) can have the server deliver a stored message to any subject of the account.
 
 mod grants;
 mod roles;

@@ -1,0 +1,203 @@
+//! A real nats-server with `deploy/nats/server.conf` as it is, keys of its own, and a connection for each user.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use async_nats::jetstream::{self, Context};
+use async_nats::{Client, ConnectOptions, Event};
+use bus::permissions::Role;
+use bus::streams;
+use e2e::launch::{Launch, Lifetime};
+use e2e::process::Process;
+use e2e::state::{State, repository};
+use e2e::tools::Tools;
+use e2e::wait;
+use nkeys::KeyPair;
+use schemas::Trust;
+
+/// 30 s for a busy machine; it takes 20 ms.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// 10 s until the server has said that something is refused; it takes a millisecond.
+const REFUSED_WITHIN: Duration = Duration::from_secs(10);
+
+/// A running server with streams and buckets.
+pub(crate) struct Server {
+    url: String,
+    keys: HashMap<&'static str, KeyPair>,
+    _process: Process,
+    _directory: tempfile::TempDir,
+}
+
+/// A connection of one user, and what the server refused it.
+pub(crate) struct User {
+    pub(crate) client: Client,
+    pub(crate) jetstream: Context,
+    refused: Arc<Mutex<Vec<String>>>,
+}
+
+impl Server {
+    pub(crate) async fn start() -> Result<Self> {
+        let tools = Tools::install(&State::from_environment()?)?;
+        let directory = tempfile::tempdir()?;
+        let keys: HashMap<_, _> = VARIABLES.map(|name| (name, KeyPair::new_user())).into();
+        let configuration = configure(directory.path(), &keys)?;
+        let mut process = Process::spawn(Launch {
+            name: "nats-server",
+            program: tools.nats_server,
+            arguments: vec!["--config".into(), configuration.into()],
+            environment: Vec::new(),
+            log: directory.path().join("nats-server.log"),
+            lifetime: Lifetime::Owner,
+            leftovers: Vec::new(),
+        })?;
+        let ports = directory
+            .path()
+            .join(format!("nats-server_{}.ports", process.id()));
+        let url = process
+            .ready(READY_DEADLINE, async || address(&ports))
+            .await?;
+        let server = Self {
+            url,
+            keys,
+            _process: process,
+            _directory: directory,
+        };
+        let operator = server.operator().await?;
+        streams::provision(&operator.jetstream, 1).await?;
+        operator.was_refused_nothing().await?;
+        Ok(server)
+    }
+
+    pub(crate) async fn operator(&self) -> Result<User> {
+        self.connect("OPERATOR", &Role::Operator).await
+    }
+
+    pub(crate) async fn worker(&self) -> Result<User> {
+        self.connect("WORKER", &Role::Worker).await
+    }
+
+    pub(crate) async fn bakery(&self) -> Result<User> {
+        self.connect("BAKERY", &Role::Bakery).await
+    }
+
+    /// Of acme's untrusted jobs in the pool `default`.
+    pub(crate) async fn publisher(&self) -> Result<User> {
+        let role = Role::Publisher {
+            tenant: "acme".parse()?,
+            trust: Trust::Untrusted,
+            pool: "default".parse()?,
+        };
+        self.connect("ACME_UNTRUSTED_PUBLISHER", &role).await
+    }
+
+    pub(crate) async fn subscriber(&self) -> Result<User> {
+        let role = Role::Subscriber {
+            tenant: "acme".parse()?,
+        };
+        self.connect("ACME_SUBSCRIBER", &role).await
+    }
+
+    async fn connect(&self, name: &str, role: &Role) -> Result<User> {
+        let key = self.keys.get(name).context("a variable")?;
+        let refused = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&refused);
+        let client = ConnectOptions::with_nkey(key.seed()?)
+            .custom_inbox_prefix(role.inbox_prefix())
+            .event_callback(move |event| {
+                if let Event::ServerError(error) = event {
+                    let mut told = told.lock().expect("nobody panics while it is held");
+                    told.push(error.to_string());
+                }
+                std::future::ready(())
+            })
+            .connect(&self.url)
+            .await?;
+        Ok(User {
+            jetstream: jetstream::new(client.clone()),
+            client,
+            refused,
+        })
+    }
+
+    /// Whether the server lets somebody in who has this seed, or none.
+    pub(crate) async fn lets_in(&self, seed: Option<String>) -> bool {
+        let options = seed.map_or_else(ConnectOptions::new, ConnectOptions::with_nkey);
+        options.connect(&self.url).await.is_ok()
+    }
+}
+
+impl User {
+    /// Fails if the server lets this user publish there.
+    pub(crate) async fn cannot_publish(&self, subject: &str) -> Result<()> {
+        self.client.publish(subject.to_owned(), "{}".into()).await?;
+        self.is_refused(&format!("publish to \"{subject}\"")).await
+    }
+
+    /// Fails if the server lets this user hear that.
+    pub(crate) async fn cannot_hear(&self, subject: &str) -> Result<()> {
+        let _heard = self.client.subscribe(subject.to_owned()).await?;
+        self.is_refused(&format!("subscription to \"{subject}\""))
+            .await
+    }
+
+    async fn is_refused(&self, what: &str) -> Result<()> {
+        self.client.flush().await?;
+        wait::until(what, REFUSED_WITHIN, async || {
+            let told = self.told();
+            let refused = |said: &String| said.to_lowercase().contains(&what.to_lowercase());
+            Ok(told.iter().any(refused).then_some(()))
+        })
+        .await
+        .with_context(|| format!("not refused: {what}"))
+    }
+
+    /// Fails if the server refused anything so far.
+    pub(crate) async fn was_refused_nothing(&self) -> Result<()> {
+        // What the server says before its answer to this is read before it.
+        self.client.flush().await?;
+        let told = self.told();
+        ensure!(told.is_empty(), "refused: {told:?}");
+        Ok(())
+    }
+
+    fn told(&self) -> Vec<String> {
+        let told = self.refused.lock();
+        told.expect("nobody panics while it is held").clone()
+    }
+}
+
+/// The users of `server.conf`, as its variables name them.
+const VARIABLES: [&str; 7] = [
+    "SYSTEM",
+    "OPERATOR",
+    "WORKER",
+    "BAKERY",
+    "ACME_TRUSTED_PUBLISHER",
+    "ACME_UNTRUSTED_PUBLISHER",
+    "ACME_SUBSCRIBER",
+];
+
+/// Writes `server.conf` as it is delivered, and a `site.conf` for it.
+fn configure(directory: &Path, keys: &HashMap<&str, KeyPair>) -> Result<std::path::PathBuf> {
+    let configuration = directory.join("server.conf");
+    fs::copy(repository().join("deploy/nats/server.conf"), &configuration)?;
+    let place = serde_json::Value::from(directory.to_string_lossy());
+    let mut site = format!(
+        "SITE_LISTEN: \"127.0.0.1:-1\"\nSITE_STORE_DIR: {place}\nSITE_MAX_STORE: 20GB\nports_file_dir: {place}\n"
+    );
+    for (name, key) in keys {
+        site += &format!("SITE_{name}_NKEY: {}\n", key.public_key());
+    }
+    fs::write(directory.join("site.conf"), site)?;
+    Ok(configuration)
+}
+
+/// The address in the ports file, once it is there in whole.
+fn address(ports: &Path) -> Option<String> {
+    let announced: serde_json::Value = serde_json::from_slice(&fs::read(ports).ok()?).ok()?;
+    Some(announced["nats"][0].as_str()?.to_owned())
+}
