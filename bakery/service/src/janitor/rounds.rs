@@ -3,7 +3,7 @@
 //! Messages are read by direct get, each once, from the first that the stream has: no consumer of a work queue could read what workers
 //! are to take. Where the stream is not the one that was read before, or most of what is remembered is gone, it is read anew.
 //!
-//! What always holds: no more than one message is in memory at a time; what is remembered of the queue can be lost at any moment, since
+//! What always holds: no more than a few messages are in memory at a time; what is remembered of the queue can be lost at any moment, since
 //! it is read again.
 
 use std::time::Duration;
@@ -14,6 +14,7 @@ use async_nats::jetstream::stream::DirectGetErrorKind;
 use bus::telemetry::Causes;
 use bus::watch;
 use futures_util::StreamExt as _;
+use futures_util::future::{join_all, ready};
 use jiff::{SignedDuration, Timestamp};
 use schemas::job::Timeouts;
 use schemas::refusal::job_id;
@@ -22,7 +23,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::{debug, warn};
 
 use super::QueueError;
-use super::ending::{Ending, Looked, stored_at};
+use super::ending::{EndError, Ending, Looked, stored_at};
 use super::waiting::{JobName, Seen, Waiting, later};
 
 /// 500 ms between two questions for what is new: a cancel that was there before its job ends it that soon.
@@ -30,6 +31,9 @@ const READ_EVERY: Duration = Duration::from_millis(500);
 
 /// 1000 messages are read at a time, and then the cancels are looked at: some 300 ms.
 const READ_AT_ONCE: usize = 1000;
+
+/// 16 messages are looked at together, since most of a look is waiting for the server.
+const LOOK_AT_ONCE: usize = 16;
 
 /// 1 h between two looks for cancels that are too old.
 const TIDY_EVERY: Duration = Duration::from_hours(1);
@@ -77,8 +81,8 @@ impl Rounds {
                     _ = tidy.tick() => {
                         self.waiting.forget_cancels_before(Timestamp::now() - CANCELS_KEPT);
                     }
+                    () = ready(()), if self.is_something_due() => self.look_at_what_is_due().await,
                 }
-                self.look_at_what_is_due().await;
             }
         }
     }
@@ -159,23 +163,33 @@ impl Rounds {
         Ok(())
     }
 
-    /// Until nothing is due, or one cannot be looked at.
+    fn is_something_due(&self) -> bool {
+        self.waiting.due(Timestamp::now()).next().is_some()
+    }
+
+    /// Looks at what is due, up to [`LOOK_AT_ONCE`].
     async fn look_at_what_is_due(&mut self) {
-        while let Some(due) = self.waiting.due(Timestamp::now()) {
-            let again_after = match Box::pin(self.ending.look(due)).await {
-                Ok(Looked::Gone) => {
-                    self.waiting.forget(due.sequence);
-                    continue;
-                }
-                Ok(Looked::Again(after)) => after,
-                Err(error) => {
-                    warn!(sequence = due.sequence, error = %Causes(&error), "not ended; tried again");
-                    TRY_AGAIN_AFTER
-                }
-            };
-            let again_at = later(Timestamp::now(), again_after);
-            self.waiting.look_again(due.sequence, again_at);
+        let due = self.waiting.due(Timestamp::now()).take(LOOK_AT_ONCE);
+        let looks = due.map(|due| {
+            let look = Box::pin(self.ending.look(due));
+            async move { (due.sequence, look.await) }
+        });
+        for (sequence, looked) in join_all(looks).await {
+            self.note_look(sequence, looked);
         }
+    }
+
+    fn note_look(&mut self, sequence: u64, looked: Result<Looked, EndError>) {
+        let again_after = match looked {
+            Ok(Looked::Gone) => return self.waiting.forget(sequence),
+            Ok(Looked::Again(after)) => after,
+            Err(error) => {
+                warn!(sequence, error = %Causes(&error), "not ended; tried again");
+                TRY_AGAIN_AFTER
+            }
+        };
+        let again_at = later(Timestamp::now(), again_after);
+        self.waiting.look_again(sequence, again_at);
     }
 }
 

@@ -6,7 +6,7 @@ mod rig;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
 use bus::streams;
 use futures_util::StreamExt as _;
-use schemas::names::bucket;
+use schemas::names::{bucket, stream};
 use tokio::time::Instant;
 
 use self::rig::{Rig, Running, job, until};
@@ -126,6 +126,31 @@ async fn a_server_that_was_away_loses_no_job_and_ends_none_twice() {
     let (new, body) = job(1);
     rig.publish(&body).await;
     rig.result(&new).await;
+    running.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_was_made_anew_is_read_anew() {
+    let Some(rig) = Rig::start().await else {
+        return;
+    };
+    let running = Running::start(rig.janitor.clone());
+    for _ in 0..2 {
+        let (id, body) = job(AN_HOUR);
+        rig.cancel(&id).await;
+        rig.publish(&body).await;
+        rig.result(&id).await;
+    }
+    rig.drained().await;
+    let jetstream = &rig.janitor.jetstream;
+    jetstream.delete_stream(stream::JOBS).await.unwrap();
+    streams::provision(jetstream, 1).await.unwrap();
+    // Its first sequence is one that was read before.
+    let (id, body) = job(AN_HOUR);
+    rig.cancel(&id).await;
+    assert_eq!(rig.publish(&body).await, 1);
+    rig.result(&id).await;
+    rig.drained().await;
     running.end().await;
 }
 
