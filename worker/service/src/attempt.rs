@@ -195,7 +195,7 @@ impl Attempt {
             Action::Fork => Box::pin(self.fork()).await.into(),
             Action::RunStep => Box::pin(self.run_step()).await,
             Action::Collect => Box::pin(self.collect(verdict)).await,
-            Action::StoreLog => Box::pin(self.store_log()).await.into(),
+            Action::StoreLog => Box::pin(self.store_log(verdict)).await.into(),
             Action::Report => Box::pin(self.report(verdict)).await.into(),
             Action::Park | Action::Acknowledge | Action::GiveBack(_) | Action::Stop => Event::Done,
         }

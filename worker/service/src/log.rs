@@ -106,9 +106,14 @@ impl JobLog {
         self.live.finish(LAST_WORDS).await;
     }
 
-    /// Marks the end, and stores the whole; a job without output has no log. What was cut off may be done again.
-    pub async fn store(&mut self, objects: &Objects) -> Result<Option<LogRef>, LogError> {
-        self.live.end(&[]).await;
+    /// Marks the end, with the reason where the host failed, and stores the whole; a job without output has no log. What was cut off may
+    /// be done again.
+    pub async fn store(
+        &mut self,
+        objects: &Objects,
+        why: Option<&str>,
+    ) -> Result<Option<LogRef>, LogError> {
+        self.live.end(&why.map_or_else(Vec::new, line)).await;
         let chunks_lost = self.live.finish(LAST_CHUNKS).await;
         if self.size == 0 {
             return Ok(None);

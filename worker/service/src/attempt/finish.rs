@@ -11,7 +11,7 @@ use bus::retry::{Failure, Policy, delay_after};
 use bus::telemetry::Causes;
 use jiff::Timestamp;
 use schemas::event::EventKind;
-use schemas::reason::Reason;
+use schemas::reason::{Reason, Status};
 use schemas::record::{Attempt as Past, AttemptEndKind};
 use tokio::time::timeout;
 use tracing::{Instrument as _, info, info_span, warn};
@@ -34,12 +34,15 @@ const STORE_LOG_WITHIN: Duration = Duration::from_mins(5);
 
 impl Attempt {
     /// Stores the log. The VM goes first: nothing more is read out of it.
-    pub(super) async fn store_log(&mut self) -> Result<(), Verdict> {
+    pub(super) async fn store_log(&mut self, verdict: &Verdict) -> Result<(), Verdict> {
         if let Some(build) = self.build.take() {
             build.stop().await;
         }
         let span = info_span!("upload");
-        let stored = timeout(STORE_LOG_WITHIN, self.store_whole_log().instrument(span));
+        let stored = timeout(
+            STORE_LOG_WITHIN,
+            self.store_whole_log(verdict).instrument(span),
+        );
         stored.await.unwrap_or_else(|_| {
             let message = format!("the log was not stored within {STORE_LOG_WITHIN:?}");
             Err(Verdict::new(Reason::UploadFailed, message))
@@ -48,12 +51,14 @@ impl Attempt {
         Ok(())
     }
 
-    async fn store_whole_log(&mut self) -> Result<(), Verdict> {
+    async fn store_whole_log(&mut self, verdict: &Verdict) -> Result<(), Verdict> {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
         self.log_is_due = false;
-        let stored = log.store(&self.services.objects).await;
+        let ours = verdict.reason.status() == Status::Error;
+        let why = ours.then_some(verdict.message.as_str());
+        let stored = log.store(&self.services.objects, why).await;
         self.gathered.log = stored.map_err(|error| Verdict::host(Reason::UploadFailed, &error))?;
         self.log = None;
         Ok(())

@@ -3,13 +3,11 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use async_nats::Subscriber;
-use futures_util::StreamExt as _;
+use anyhow::{Result, ensure};
 use schemas::reason::Reason;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
-use crate::rig::{FIRST, PATIENCE, Rig, Setup};
+use crate::rig::{FIRST, Gate, Rig, Setup, given_back, heard};
 
 /// 15 s: longer than the 10 s between two signs of life, and shorter than two of them.
 const ACK_WAIT: Duration = Duration::from_secs(15);
@@ -80,8 +78,8 @@ async fn an_idle_worker_takes_the_job_that_a_busy_one_has_parked() -> Result<()>
     };
     let parked = rig.submit(&[]).await?;
     rig.state_where(|state| state.parked == 1).await?;
-    let gate = Gate::new(&rig)?;
-    let steps = serde_json::json!([{"name": "wait", "run": ["cat", gate.0]}]).to_string();
+    let gate = Gate::new(&rig, "gate")?;
+    let steps = serde_json::json!([{"name": "wait", "run": ["cat", gate.path()]}]).to_string();
     let holds = [("on_missing", r#""cold""#), ("steps", &steps)];
     let busy = rig.submit(&holds).await?;
     rig.state_where(|state| (state.running, state.parked) == (1, 1))
@@ -107,36 +105,4 @@ async fn an_idle_worker_takes_the_job_that_a_busy_one_has_parked() -> Result<()>
         "{result:?}"
     );
     rig.end().await
-}
-
-/// What a step reads until it is opened: a pipe with a name.
-struct Gate(std::path::PathBuf);
-
-impl Gate {
-    fn new(rig: &Rig) -> Result<Self> {
-        let path = rig.directory().join("gate");
-        let made = std::process::Command::new("mkfifo").arg(&path).status()?;
-        ensure!(made.success(), "mkfifo: {made}");
-        Ok(Self(path))
-    }
-
-    /// Lets the step end: it reads the end of the file.
-    async fn open(self) -> Result<()> {
-        let written = tokio::fs::write(self.0, "open");
-        timeout(PATIENCE, written).await.context("nobody reads")??;
-        Ok(())
-    }
-}
-
-/// The next answer to a delivery.
-async fn heard(answers: &mut Subscriber) -> Result<String> {
-    let answer = timeout(PATIENCE, answers.next()).await;
-    let answer = answer.context("no answer")?.context("no answers")?;
-    Ok(String::from_utf8_lossy(&answer.payload).into_owned())
-}
-
-/// Waits until a job is given back.
-async fn given_back(answers: &mut Subscriber) -> Result<()> {
-    while !heard(answers).await?.starts_with("-NAK") {}
-    Ok(())
 }

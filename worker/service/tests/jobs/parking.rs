@@ -1,17 +1,13 @@
-//! Jobs that wait for a bake, on a real nats-server and an S3 server in this process. The guests are directories.
-//!
-//! Needs `NATS_URL`, as `dev with` gives it; without, each test says that it was skipped.
-
-mod places;
-mod rig;
+//! Jobs that wait for a bake.
 
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use rig::{PATIENCE, Rig};
 use schemas::reason::Reason;
 use schemas::worker::WorkerCondition;
 use tokio::time::{Instant, timeout};
+
+use crate::rig::{PATIENCE, Rig};
 
 /// 1 s after the pointer's move, every waiting job of an idle worker should run; a busy machine gets as much again.
 const SOON: Duration = Duration::from_secs(2);

@@ -2,6 +2,9 @@
 //! bakes when the test says so.
 
 mod bakery;
+mod gate;
+mod log;
+mod outside;
 mod seen;
 
 use std::sync::Arc;
@@ -24,6 +27,10 @@ use vm::fake::FakeDriver;
 use worker::config::Config;
 use worker::serve::serve;
 use worker::services::{Connections, Ending, Services};
+
+pub(crate) use gate::Gate;
+pub(crate) use log::Chunk;
+pub(crate) use seen::{given_back, heard};
 
 /// 1 min: what no test takes, a busy machine included.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -57,6 +64,12 @@ pub(crate) struct Rig {
 /// How a test's workers are set up, and how long the server waits for a sign of life of theirs.
 #[derive(Clone, Copy)]
 pub(crate) struct Setup {
+    /// Whether the first worker is there from the beginning.
+    pub(crate) with_worker: bool,
+    /// Seconds that running jobs get when a worker is told to end.
+    pub(crate) drain_s: u64,
+    /// Memory of the largest guest that a slot takes.
+    pub(crate) slot_memory_mib: u32,
     /// Jobs at a time.
     pub(crate) slots: u32,
     /// Jobs that wait for a bake at a time.
@@ -69,6 +82,7 @@ pub(crate) struct Setup {
 struct Worker {
     name: String,
     drain: watch::Sender<bool>,
+    give_back: watch::Sender<bool>,
     ended: JoinHandle<Result<()>>,
 }
 
@@ -143,7 +157,9 @@ impl Rig {
         rig.remember_template().await?;
         rig.define(&serde_json::to_vec(&rig.environment)?).await?;
         rig.store_source().await?;
-        rig.start_worker(FIRST).await?;
+        if setup.with_worker {
+            rig.start_worker(FIRST).await?;
+        }
         Ok(Some(rig))
     }
 
@@ -196,20 +212,36 @@ impl Rig {
     async fn worker(&self, name: &str) -> Result<Worker> {
         let (drain, draining) = watch::channel(false);
         let (give_back, given_back) = watch::channel(false);
-        let name = self.worker_name(name);
         let ending = Ending {
             draining,
             give_back: given_back,
         };
+        let services = Box::pin(self.services(name, ending)).await?;
+        let told = give_back.clone();
+        let ended = tokio::spawn(async move { serve(&services, &told).await });
+        Ok(Worker {
+            name: self.worker_name(name),
+            drain,
+            give_back,
+            ended,
+        })
+    }
+
+    /// What a worker of that name shares among its jobs.
+    pub(crate) async fn services(&self, name: &str, ending: Ending) -> Result<Services> {
         let connections = Connections {
             client: self.client.clone(),
             jetstream: self.jetstream.clone(),
             objects: self.s3.objects.clone(),
         };
-        let (config, driver) = (self.config(&name)?, self.driver.clone());
-        let services = Services::assemble(config, driver, connections, ending).await?;
-        let ended = tokio::spawn(async move { serve(&services, &give_back).await });
-        Ok(Worker { name, drain, ended })
+        let config = self.config(&self.worker_name(name))?;
+        Box::pin(Services::assemble(
+            config,
+            self.driver.clone(),
+            connections,
+            ending,
+        ))
+        .await
     }
 
     fn config(&self, name: &str) -> Result<Config> {
@@ -217,10 +249,13 @@ impl Rig {
         let file = self.directory.path().join(format!("{name}.toml"));
         let (pool, setup) = (&self.tag, self.setup);
         let text = format!(
-            "state = '{}'\nname = {name:?}\npool = {pool:?}\ntrust = ['trusted']\nslots = {}\nmax_parked = {}",
+            "state = '{}'\nname = {name:?}\npool = {pool:?}\ntrust = ['trusted']\nslots = {}\nmax_parked = {}
+             drain_s = {}\nslot_memory_mib = {}",
             state.display(),
             setup.slots,
             setup.max_parked,
+            setup.drain_s,
+            setup.slot_memory_mib,
         );
         std::fs::write(&file, text)?;
         Ok(Config::load(&file, |_| None)?)
@@ -228,6 +263,13 @@ impl Rig {
 
     /// Publishes a job, with `fields` of it set to other JSON.
     pub(crate) async fn submit(&self, fields: &[(&str, &str)]) -> Result<Token> {
+        let (id, body) = self.job(fields)?;
+        self.publish(body).await?;
+        Ok(id)
+    }
+
+    /// A job, with `fields` of it set to other JSON.
+    pub(crate) fn job(&self, fields: &[(&str, &str)]) -> Result<(Token, String)> {
         let id = uuid::Uuid::now_v7();
         let digest = Sha256Digest::of(&self.archive);
         let key = names::source_object(&self.tenant(), &digest);
@@ -241,10 +283,26 @@ impl Rig {
         for (field, value) in fields {
             job[field] = serde_json::from_str(value)?;
         }
+        Ok((id.into(), job.to_string()))
+    }
+
+    /// Publishes a body; gives its place in the stream.
+    pub(crate) async fn publish(&self, body: String) -> Result<u64> {
         let subject = format!("build.job.{}.trusted.5.{}", self.tag, self.tenant());
-        let published = self.jetstream.publish(subject, job.to_string().into());
-        published.await?.await?;
-        Ok(id.into())
+        let published = self.jetstream.publish(subject, body.into()).await?;
+        Ok(published.await?.sequence)
+    }
+
+    /// Tells a worker to end, and to give back what it runs at once if it is told `twice`.
+    pub(crate) fn tell_to_end(&self, name: &str, twice: bool) -> Result<()> {
+        let name = self.worker_name(name);
+        let worker = self.workers.iter().find(|worker| worker.name == name);
+        let worker = worker.context("no such worker")?;
+        worker.drain.send_replace(true);
+        if twice {
+            worker.give_back.send_replace(true);
+        }
+        Ok(())
     }
 
     /// Drains the workers and starts another.
@@ -274,6 +332,9 @@ impl Rig {
 impl Default for Setup {
     fn default() -> Self {
         Self {
+            with_worker: true,
+            drain_s: 30,
+            slot_memory_mib: 1024,
             slots: 1,
             max_parked: 64,
             ack_wait: None,
