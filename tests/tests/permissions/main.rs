@@ -198,7 +198,7 @@ async fn hears_of_its_jobs(user: &User, worker: &User) -> Result<()> {
         (stream::LOGS, "build.log.acme.a"),
     ] {
         let mut heard = user.client.subscribe(subject).await?;
-        user.client.flush().await?;
+        user.round_trip().await?;
         stored(worker, subject).await?;
         timeout(SOON, heard.next()).await?.context("it goes on")?;
         let all = user.jetstream.get_stream_no_info(stored_in).await?;

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event};
 use bus::permissions::Role;
@@ -18,6 +19,7 @@ use e2e::tools::Tools;
 use e2e::wait;
 use nkeys::KeyPair;
 use schemas::Trust;
+use schemas::names::stream;
 
 /// 30 s for a busy machine; it takes 20 ms.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -145,7 +147,6 @@ impl User {
     }
 
     async fn is_refused(&self, what: &str) -> Result<()> {
-        self.client.flush().await?;
         wait::until(what, REFUSED_WITHIN, async || {
             let told = self.told();
             let refused = |said: &String| said.to_lowercase().contains(&what.to_lowercase());
@@ -157,10 +158,18 @@ impl User {
 
     /// Fails if the server refused anything so far.
     pub(crate) async fn was_refused_nothing(&self) -> Result<()> {
-        // What the server says before its answer to this is read before it.
-        self.client.flush().await?;
+        self.round_trip().await?;
         let told = self.told();
         ensure!(told.is_empty(), "refused: {told:?}");
+        Ok(())
+    }
+
+    /// Returns when the server has dealt with all that was sent before: with a question that every user may ask.
+    pub(crate) async fn round_trip(&self) -> Result<()> {
+        let results = self.jetstream.get_stream_no_info(stream::RESULTS).await?;
+        let answer = results.direct_get_last_for_subject("build.report.acme.none");
+        let missing = answer.await.err().context("there is no such result")?;
+        ensure!(missing.kind() == DirectGetErrorKind::NotFound, "{missing}");
         Ok(())
     }
 
@@ -186,12 +195,12 @@ fn configure(directory: &Path, keys: &HashMap<&str, KeyPair>) -> Result<std::pat
     let configuration = directory.join("server.conf");
     fs::copy(repository().join("deploy/nats/server.conf"), &configuration)?;
     let place = serde_json::Value::from(directory.to_string_lossy());
-    let mut site = format!(
-        "SITE_LISTEN: \"127.0.0.1:-1\"\nSITE_STORE_DIR: {place}\nSITE_MAX_STORE: 20GB\nports_file_dir: {place}\n"
+    let users = keys.iter();
+    let users = users.map(|(name, key)| format!("SITE_{name}_NKEY: {}\n", key.public_key()));
+    let users = users.collect::<Vec<_>>().concat();
+    let site = format!(
+        "SITE_LISTEN: \"127.0.0.1:-1\"\nSITE_STORE_DIR: {place}\nSITE_MAX_STORE: 20GB\nports_file_dir: {place}\n{users}"
     );
-    for (name, key) in keys {
-        site += &format!("SITE_{name}_NKEY: {}\n", key.public_key());
-    }
     fs::write(directory.join("site.conf"), site)?;
     Ok(configuration)
 }
