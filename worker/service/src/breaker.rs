@@ -10,11 +10,12 @@
 //!
 //! What always holds: only what fails before any command of the guest ran counts against the host, so no job can pause it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
+use tracing::{info, warn};
 
 /// 3: one may be the job's own bad luck, two a moment's.
 const FAILURES: u32 = 3;
@@ -81,13 +82,22 @@ impl Health {
 
     fn change(&self, change: impl FnOnce(&mut Breaker)) {
         let mut breaker = self.breaker();
+        let before = (breaker.state, breaker.reason().is_some());
         change(&mut breaker);
+        if breaker.state == before.0 {
+            return;
+        }
         let reason = breaker.reason();
-        // Also where the words are the same: what is allowed may have changed.
+        match (before.1, &reason) {
+            (false, Some(reason)) => warn!(reason, "no jobs are taken for a while"),
+            (true, None) => info!("jobs are taken again: a guest's command ran"),
+            (true, Some(_)) | (false, None) => {}
+        }
+        // Also where the words are the same: what is allowed has changed.
         self.reason.send_replace(reason);
     }
 
-    fn breaker(&self) -> std::sync::MutexGuard<'_, Breaker> {
+    fn breaker(&self) -> MutexGuard<'_, Breaker> {
         self.breaker.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -179,7 +179,11 @@ impl Queue {
             return None;
         }
         drop(permit);
-        self.idle().await
+        let now = Instant::now();
+        let list_at = self.list_at(now);
+        let next_try = self.known.next_try(now);
+        let look_at = next_try.map_or(list_at, |at| at.min(list_at));
+        self.wait(Some(look_at)).await
     }
 
     /// While this host takes nothing.
@@ -198,7 +202,7 @@ impl Queue {
             drop(self.presence.permit().await);
             None
         } else {
-            self.idle().await
+            self.wait(None).await
         }
     }
 
@@ -258,12 +262,8 @@ impl Queue {
         });
     }
 
-    /// Waits for a pull to come back, or for whatever makes another worth its while.
-    async fn idle(&mut self) -> Option<(Taken, OwnedSemaphorePermit)> {
-        let now = Instant::now();
-        let list_at = self.list_at(now);
-        let next_try = self.known.next_try(now);
-        let look_at = next_try.map_or(list_at, |at| at.min(list_at));
+    /// Waits for a pull to come back, or for whatever makes another worth its while, `look_at` at the latest.
+    async fn wait(&mut self, look_at: Option<Instant>) -> Option<(Taken, OwnedSemaphorePermit)> {
         tokio::select! {
             Some(ended) = self.pulls.join_next() => return self.ended(ended).await,
             heard = heard(self.wake.as_mut(), &self.pool) => match heard {
@@ -272,7 +272,7 @@ impl Queue {
             },
             Ok(()) = self.freed.changed() => {}
             () = self.fitness.changed() => {}
-            () = sleep_until(look_at) => {}
+            () = come(look_at) => {}
         }
         None
     }
@@ -342,6 +342,13 @@ async fn give_back(taken: Taken) {
     }
     if let Some(cap) = cap {
         cap.release().await;
+    }
+}
+
+async fn come(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 
