@@ -15,6 +15,10 @@
 //! [nats]                                  # bus::nats::NatsConfig
 //! [objects]                               # bus::objects::ObjectsConfig
 //!
+//! [telemetry]
+//! otlp_endpoint = "http://collector.example.com:4317"   # where traces go; without it there are none
+//! sample_ratio = 1.0                      # which share of the traces that begin here
+//!
 //! [qemu]
 //! program = "qemu-system-x86_64"
 //! accelerator = "tcg"                     # or "kvm"
@@ -54,7 +58,7 @@ use std::time::Duration;
 
 use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
-use bus::telemetry::Format;
+use bus::telemetry::{Format, TelemetryConfig};
 use serde::Deserialize;
 use settings::Settings;
 
@@ -80,6 +84,8 @@ pub struct Config {
     pub nats: NatsConfig,
     /// Where objects are.
     pub objects: ObjectsConfig,
+    /// Where traces go.
+    pub telemetry: TelemetryConfig,
     /// How QEMU is run.
     pub qemu: Qemu,
     /// Where the kernel comes from.

@@ -52,10 +52,12 @@ async fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let config = Config::load(&args.config, |name| std::env::var(name).ok())?;
     let (log, filter) = telling(&args.command, &config);
-    telemetry::start_filtered("bakery", log, filter)?;
+    let traces = telemetry::start_traced_filtered("bakery", log, filter, &config.telemetry)?;
     info!(?config, "configuration");
     // Boxed, since it holds every command's state at once.
-    Box::pin(obey(config, args.command)).await
+    let obeyed = Box::pin(obey(config, args.command)).await;
+    traces.end().await;
+    obeyed
 }
 
 /// How the log is written, and how much of it: a command's output is for a person.

@@ -20,6 +20,10 @@
 //! [nats]                                  # bus::nats::NatsConfig
 //! [objects]                               # bus::objects::ObjectsConfig
 //!
+//! [telemetry]
+//! otlp_endpoint = "http://collector.example.com:4317"   # where traces go; without it there are none
+//! sample_ratio = 1.0                      # which share of the traces that begin here
+//!
 //! [qemu]
 //! program = "qemu-system-x86_64"
 //! accelerator = "tcg"                     # or "kvm"
@@ -43,7 +47,7 @@ use std::time::Duration;
 
 use bus::nats::NatsConfig;
 use bus::objects::ObjectsConfig;
-use bus::telemetry::Format;
+use bus::telemetry::{Format, TelemetryConfig};
 use schemas::guest::CA_BUNDLE;
 use schemas::{Token, Trust};
 use serde::Deserialize;
@@ -110,6 +114,9 @@ pub struct Config {
     /// Where objects are.
     #[serde(default)]
     pub objects: ObjectsConfig,
+    /// Where traces go. Default nowhere.
+    #[serde(default)]
+    pub telemetry: TelemetryConfig,
     /// How QEMU is run.
     #[serde(default)]
     pub qemu: Qemu,
@@ -159,6 +166,7 @@ impl Config {
         if let Some(url) = variable("SOURDOUGH_NATS_URL") {
             config.nats.url = url;
         }
+        config.telemetry.complete(variable);
         let problems = config.problems();
         if problems.is_empty() {
             Ok(config)
@@ -168,7 +176,7 @@ impl Config {
     }
 
     fn problems(&self) -> Vec<String> {
-        let mut problems = Vec::new();
+        let mut problems = self.telemetry.problems();
         if !self.state.is_absolute() {
             problems.push(format!(
                 "state: must be an absolute path, is {}",

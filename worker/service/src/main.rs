@@ -48,7 +48,14 @@ fn main() -> ExitCode {
 
 #[tokio::main]
 async fn run(config: Config) -> anyhow::Result<()> {
-    bus::telemetry::start("worker", config.log)?;
+    let telemetry = bus::telemetry::start_traced("worker", config.log, &config.telemetry)?;
+    let worked = Box::pin(work(config)).await;
+    telemetry.end().await;
+    worked
+}
+
+/// Works until it is told to end.
+async fn work(config: Config) -> anyhow::Result<()> {
     info!(?config, jail = drivers::jail_measures(), "starting");
     if config.qemu.accelerator == Accelerator::Tcg && config.accepted().contains(&Trust::Untrusted)
     {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bus::nats::{Login, NatsConfig};
 use bus::objects::ObjectsConfig;
-use bus::telemetry::Format;
+use bus::telemetry::{Format, TelemetryConfig};
 use schemas::Token;
 use schemas::guest::CA_BUNDLE;
 use serde::Deserialize;
@@ -83,7 +83,8 @@ impl Settings {
             log: self.take_or("log", Format::default()),
             agent: self.take("agent").unwrap_or_else(beside_this_program),
             ca_bundle,
-            nats: with_variables(nats, variable),
+            nats: with_variables(nats, &variable),
+            telemetry: self.telemetry(variable),
             objects: self.take_or("objects", ObjectsConfig::default()),
             qemu: self.take_or("qemu", Qemu::default()),
             kernel: self.kernel(),
@@ -115,6 +116,13 @@ impl Settings {
             self.problems.push(format!("{name}: {problem}"));
         })
         .ok()
+    }
+
+    fn telemetry(&mut self, variable: impl Fn(&str) -> Option<String>) -> TelemetryConfig {
+        let mut telemetry = self.take_or("telemetry", TelemetryConfig::default());
+        telemetry.complete(variable);
+        self.problems.extend(telemetry.problems());
+        telemetry
     }
 
     fn kernel(&mut self) -> Kernel {

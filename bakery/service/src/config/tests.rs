@@ -21,6 +21,8 @@ fn all_mistakes_are_reported_together() {
         replicas = 9
         keep = 0
         speed = 3
+        [telemetry]
+        sample_ratio = 2
         [qemu]
         accelerator = 'warp'
         [kernel]
@@ -41,6 +43,7 @@ fn all_mistakes_are_reported_together() {
         [
             "state",
             "replicas",
+            "telemetry.sample_ratio",
             "qemu",
             "kernel",
             "oci.team",

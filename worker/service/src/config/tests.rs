@@ -38,9 +38,9 @@ fn untrusted_jobs_under_emulation_must_be_asked_for() {
 
 #[test]
 fn all_mistakes_are_reported_together() {
-    let wrong = "state = 'w'\nslots = 0\nslot_memory_mib = 0\nmax_parked = 5000\ncache_max_mib = 0\nca_bundle = 'x'";
+    let wrong = "state = 'w'\nslots = 0\nslot_memory_mib = 0\nmax_parked = 5000\ncache_max_mib = 0\nca_bundle = 'x'\n[telemetry]\nsample_ratio = 2";
     let error = load(wrong).unwrap_err();
-    assert_eq!(error.problems.len(), 6, "{error}");
+    assert_eq!(error.problems.len(), 7, "{error}");
 }
 
 #[test]
