@@ -22,6 +22,7 @@ use crate::args::{Logs, Servers};
 use crate::follow::follow;
 use crate::interrupt::Interrupt;
 use crate::job_name::JobName;
+use crate::live::Source;
 use crate::screen::Screen;
 use crate::server::{ANSWER_WITHIN, Server};
 use crate::summary::one_line;
@@ -114,7 +115,8 @@ async fn live(server: &Server, job: &JobName) -> anyhow::Result<bool> {
     };
     let mut screen = Screen::with_ends();
     let (sender, mut chunks) = mpsc::channel(outcome::CHUNKS_AHEAD);
-    let following = tokio::spawn(follow(server.jetstream.clone(), job.clone(), sender));
+    let source = Source::Stream(server.jetstream.clone());
+    let following = tokio::spawn(follow(source, job.clone(), sender));
     let shown = async {
         while let Some(chunk) = timeout(ANSWER_WITHIN, chunks.recv()).await? {
             screen.show(&chunk)?;

@@ -16,6 +16,7 @@ mod inputs;
 mod interrupt;
 mod job;
 mod job_name;
+mod live;
 mod logs;
 mod outcome;
 mod pack;
@@ -59,13 +60,26 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> anyhow::Result<ExitCode> {
-    telemetry::start_filtered("sourdough", Format::Human, QUIET_FILTER)?;
+    telemetry::start_filtered("sourdough", Format::Human, filter(&args.command))?;
     let runtime = Runtime::new().context("start the threads")?;
     // Boxed, since it holds every phase's state at once.
     let code = runtime.block_on(Box::pin(commanded(args.command)));
     // Whoever interrupts the packing does not wait for the thread that packs.
     runtime.shutdown_background();
     code
+}
+
+/// Complaints only; where a command says itself what could not be asked, not the server's refusals as well.
+fn filter(command: &Command) -> &'static str {
+    match command {
+        Command::Why(_) | Command::Cancel(_) => "warn,async_nats=error,bus::nats=off",
+        Command::Submit(_)
+        | Command::Wait(_)
+        | Command::Result(_)
+        | Command::Logs(_)
+        | Command::Dead(_)
+        | Command::Env(_) => QUIET_FILTER,
+    }
 }
 
 async fn commanded(command: Command) -> anyhow::Result<ExitCode> {

@@ -6,11 +6,10 @@ use bus::results;
 use schemas::JobResult;
 use tokio::sync::mpsc;
 
-use crate::follow::follow;
 use crate::job_name::JobName;
 use crate::screen::Screen;
 use crate::server::Server;
-use crate::{summary, waiting};
+use crate::{live, summary, waiting};
 
 /// Chunks between the connection and the terminal: 4 MiB at most.
 pub(crate) const CHUNKS_AHEAD: usize = 64;
@@ -21,15 +20,10 @@ pub(crate) async fn with_log(
     job: &JobName,
     screen: &mut Screen,
 ) -> anyhow::Result<JobResult> {
-    let (sender, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
-    let log = follow(server.jetstream.clone(), job.clone(), sender);
-    let following = tokio::spawn(log);
-    let (sender, mut events) = mpsc::channel(CHUNKS_AHEAD);
-    let news = tokio::spawn(waiting::follow(
-        server.jetstream.clone(),
-        job.clone(),
-        sender,
-    ));
+    let (to_chunks, mut chunks) = mpsc::channel(CHUNKS_AHEAD);
+    let (to_events, mut events) = mpsc::channel(CHUNKS_AHEAD);
+    let live = live::follow(server.clone(), job.clone(), Some(to_chunks), to_events);
+    let following = tokio::spawn(live);
     let waiting = wait(server, job);
     tokio::pin!(waiting);
     let result = loop {
@@ -41,18 +35,14 @@ pub(crate) async fn with_log(
     };
     screen.show_rest(&mut chunks, &result).await?;
     following.abort();
-    news.abort();
     Ok(result)
 }
 
 /// Waits for the result, and says on standard error what happens meanwhile.
 pub(crate) async fn without_log(server: &Server, job: &JobName) -> anyhow::Result<JobResult> {
-    let (sender, mut events) = mpsc::channel(CHUNKS_AHEAD);
-    let news = tokio::spawn(waiting::follow(
-        server.jetstream.clone(),
-        job.clone(),
-        sender,
-    ));
+    let (to_events, mut events) = mpsc::channel(CHUNKS_AHEAD);
+    let live = live::follow(server.clone(), job.clone(), None, to_events);
+    let following = tokio::spawn(live);
     let mut told = waiting::Waiting::default();
     let waiting = wait(server, job);
     tokio::pin!(waiting);
@@ -66,7 +56,7 @@ pub(crate) async fn without_log(server: &Server, job: &JobName) -> anyhow::Resul
             result = &mut waiting => break result?,
         }
     };
-    news.abort();
+    following.abort();
     Ok(result)
 }
 

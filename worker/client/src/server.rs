@@ -169,7 +169,8 @@ impl Server {
             .map_err(|source| AskError::Read { doing, source })
     }
 
-    async fn stream(&self, name: &str) -> jetstream::stream::Stream<()> {
+    /// A handle on a stream.
+    pub(crate) async fn stream(&self, name: &str) -> jetstream::stream::Stream<()> {
         let stored = self.jetstream.get_stream_no_info(name).await;
         stored
             .expect("a handle on a stream is made without asking the server, and its name is a word of messages")

@@ -1,16 +1,23 @@
 //! What is told of a job that does not run yet: that it waits for a bake, and how far that is.
 
-use async_nats::jetstream::{Context, Message};
+use async_nats::Subscriber;
+use async_nats::jetstream::Message;
 use bus::follow::{self, Followed};
+use futures_util::StreamExt as _;
 use schemas::event::{Event, EventKind};
 use schemas::names::{event_subject, stream};
 use tokio::sync::mpsc;
 
 use crate::job_name::JobName;
+use crate::live::Source;
 use crate::summary::one_line;
 
 /// Sends every event of the job to `events`, until nobody listens.
-pub(crate) async fn follow(jetstream: Context, job: JobName, events: mpsc::Sender<Event>) {
+pub(crate) async fn follow(source: Source, job: JobName, events: mpsc::Sender<Event>) {
+    let jetstream = match source {
+        Source::Stream(jetstream) => jetstream,
+        Source::Heard(heard) => return hear(heard, events).await,
+    };
     let followed = Followed {
         stream: stream::EVENTS,
         subject: event_subject(&job.tenant, &job.id),
@@ -19,6 +26,16 @@ pub(crate) async fn follow(jetstream: Context, job: JobName, events: mpsc::Sende
     };
     let read = |message: &Message| Event::parse(&message.payload).ok();
     follow::follow(jetstream, followed, read, events).await;
+}
+
+async fn hear(mut heard: Subscriber, events: mpsc::Sender<Event>) {
+    while let Some(message) = heard.next().await {
+        if let Ok(event) = Event::parse(&message.payload)
+            && events.send(event).await.is_err()
+        {
+            return;
+        }
+    }
 }
 
 /// What was told last, so that nothing is told twice: a job is parked again whenever another worker takes it.

@@ -6,8 +6,8 @@
 //! | not in the queue, no record, no holder | not found |
 //! | not in the queue, a record, no holder | vanished |
 //! | a cancel | cancelling |
-//! | a holder, and its last event is `parked` or `baking` | parked |
-//! | a holder, and an attempt without an end | running |
+//! | a holder or perhaps one, and its last event is `parked` or `baking` | parked |
+//! | a holder or perhaps one, and an attempt without an end | running |
 //! | a holder | claimed |
 //! | an attempt without an end | lost |
 //! | the queue could not be looked through, and no record | unseen |
@@ -22,7 +22,7 @@ use schemas::event::EventKind;
 use schemas::record::AttemptEnd;
 use schemas::worker::WorkerState;
 
-use super::facts::{Facts, condition, is_ready};
+use super::facts::{Facts, Holder, condition, is_ready};
 use super::standing::{Serving, Standing};
 use crate::queue::Place;
 use crate::summary::one_line;
@@ -53,20 +53,24 @@ fn finished(facts: &Facts) -> Option<Standing> {
 
 fn absent(facts: &Facts) -> Option<Standing> {
     match (&facts.place, &facts.holder, &facts.record) {
-        (Place::Absent, None, None) => Some(Standing::NotFound),
-        (Place::Absent, None, Some(_)) => Some(Standing::Vanished),
-        (Place::Absent, Some(_), _) | (Place::Queued(_) | Place::Unknown, ..) => None,
+        (Place::Absent, Holder::Nobody, None) => Some(Standing::NotFound),
+        (Place::Absent, Holder::Nobody, Some(_)) => Some(Standing::Vanished),
+        (Place::Absent, Holder::One(_) | Holder::Unknown, _)
+        | (Place::Queued(_) | Place::Unknown, ..) => None,
     }
 }
 
 fn cancelling(facts: &Facts) -> Option<Standing> {
     facts.cancelled.then(|| Standing::Cancelling {
-        holder: facts.holder.clone(),
+        holder: facts.holder.name().map(str::to_owned),
     })
 }
 
 fn held(facts: &Facts) -> Option<Standing> {
-    let holder = facts.holder.clone()?;
+    if facts.holder == Holder::Nobody {
+        return None;
+    }
+    let holder = facts.holder.name().map(str::to_owned);
     if let Some(event) = &facts.event
         && let Some(EventKind::Parked | EventKind::Baking) = event.kind.known()
     {
@@ -80,7 +84,7 @@ fn held(facts: &Facts) -> Option<Standing> {
         });
     }
     let Some((attempt, open)) = facts.open_attempt() else {
-        return Some(Standing::Claimed { holder });
+        return holder.map(|holder| Standing::Claimed { holder });
     };
     let alive = |workers: &Vec<WorkerState>| workers.iter().any(|one| one.name == open.worker);
     Some(Standing::Running {

@@ -32,7 +32,7 @@ pub(crate) fn rows(facts: &Facts) -> Vec<Row> {
             ),
         );
     }
-    if let Some(holder) = &facts.holder {
+    if let Some(holder) = facts.holder.name() {
         add("holder", one_line(holder));
     }
     for (index, attempt) in facts.attempts().iter().enumerate() {

@@ -20,7 +20,7 @@ pub(crate) struct Facts {
     /// Whether its cancellation was asked for.
     pub(crate) cancelled: bool,
     /// Who holds its lease.
-    pub(crate) holder: Option<String>,
+    pub(crate) holder: Holder,
     /// What happened to it last.
     pub(crate) event: Option<Event>,
     /// Where it is in the queue.
@@ -35,6 +35,17 @@ pub(crate) struct Facts {
     pub(crate) not_known: Vec<String>,
 }
 
+/// Who holds a lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Holder {
+    /// One who wrote this into it.
+    One(String),
+    /// Nobody.
+    Nobody,
+    /// It could not be asked.
+    Unknown,
+}
+
 /// A tenant's cap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Cap {
@@ -42,6 +53,16 @@ pub(crate) struct Cap {
     pub(crate) concurrency: u32,
     /// Places that are held.
     pub(crate) held: u32,
+}
+
+impl Holder {
+    /// What the one wrote.
+    pub(crate) fn name(&self) -> Option<&str> {
+        match self {
+            Self::One(name) => Some(name),
+            Self::Nobody | Self::Unknown => None,
+        }
+    }
 }
 
 impl Facts {

@@ -10,7 +10,7 @@ use schemas::tenant::Tenant;
 use schemas::worker::WorkerState;
 use schemas::{FieldError, Token};
 
-use super::facts::{Cap, Facts};
+use super::facts::{Cap, Facts, Holder};
 use crate::job_name::JobName;
 use crate::queue::{self, Place};
 use crate::server::{AskError, Server};
@@ -39,7 +39,7 @@ pub(crate) async fn gather(server: &Server, job: &JobName) -> Result<Facts, AskE
     let mut not_known = Vec::new();
     let mut known = Known(&mut not_known);
     let record = known.of(record)?.flatten();
-    let lease = known.of(lease)?.flatten();
+    let lease = known.of(lease)?;
     let place = known.of(place)?.unwrap_or(Place::Unknown);
     let held = known.of(held)?;
     let event = known.of(event)?.flatten();
@@ -49,7 +49,7 @@ pub(crate) async fn gather(server: &Server, job: &JobName) -> Result<Facts, AskE
             .map(|body| read("record", job, JobRecord::parse(&body)))
             .transpose()?,
         cancelled: known.of(cancel)?.flatten().is_some(),
-        holder: lease.map(|holder| String::from_utf8_lossy(&holder).into_owned()),
+        holder: lease.map_or(Holder::Unknown, holder),
         event: event.and_then(|event| Event::parse(&event.payload).ok()),
         ahead: ahead(&place, held.as_ref()),
         place,
@@ -118,6 +118,11 @@ async fn cap(server: &Server, tenant: &Token) -> Result<Option<Cap>, AskError> {
         .await?;
     let held = u32::try_from(places.len()).unwrap_or(u32::MAX);
     Ok(Some(Cap { concurrency, held }))
+}
+
+fn holder(lease: Option<bytes::Bytes>) -> Holder {
+    let one = |name: bytes::Bytes| Holder::One(String::from_utf8_lossy(&name).into_owned());
+    lease.map_or(Holder::Nobody, one)
 }
 
 fn ahead(place: &Place, held: Option<&BTreeSet<String>>) -> Option<u64> {

@@ -49,8 +49,8 @@ pub(crate) enum Standing {
     },
     /// It waits for a bake, without a slot.
     Parked {
-        /// Who waits for it.
-        holder: String,
+        /// Who waits for it; absent where that could not be asked.
+        holder: Option<String>,
         /// What for.
         message: String,
         /// Since when that is said.
@@ -162,8 +162,10 @@ impl Standing {
                 message,
                 since,
             } => format!(
-                "job {id} is parked with {} and takes no slot: {} (since {since:.0})",
-                one_line(holder),
+                "job {id} is parked{} and takes no slot: {} (since {since:.0})",
+                holder
+                    .as_ref()
+                    .map_or_else(String::new, |holder| format!(" with {}", one_line(holder))),
                 one_line(message)
             ),
             Self::Lost { worker, attempt } => format!(

@@ -19,7 +19,7 @@ fn queued() -> Facts {
         result: None,
         record: None,
         cancelled: false,
-        holder: None,
+        holder: Holder::Nobody,
         event: None,
         place: Place::Queued(Queued {
             subject: "build.job.default.untrusted.5.acme".parse().unwrap(),
@@ -90,7 +90,7 @@ fn said(facts: &Facts) -> String {
 /// For each line of the table in the documentation, facts that it holds for, and no line before it.
 fn of_each_line() -> Vec<Facts> {
     let held = Facts {
-        holder: Some("w1".to_owned()),
+        holder: Holder::One("w1".to_owned()),
         ..queued()
     };
     let absent = Facts {
@@ -255,7 +255,7 @@ fn a_job_that_waited_too_long_is_expired_unless_it_was_tried() {
 #[test]
 fn a_job_that_somebody_holds_runs_or_is_prepared_or_parked() {
     let held = Facts {
-        holder: Some("w1".to_owned()),
+        holder: Holder::One("w1".to_owned()),
         ..queued()
     };
     assert_eq!(said(&held), "job j1 is with w1, which prepares it");
@@ -302,7 +302,7 @@ fn a_cancelled_job_is_cancelling_until_it_has_a_result() {
     };
     assert_eq!(decide(&cancelled), Standing::Cancelling { holder: None });
     let held = Facts {
-        holder: Some("w1".to_owned()),
+        holder: Holder::One("w1".to_owned()),
         ..cancelled
     };
     assert_eq!(said(&held), "job j1 is cancelled, and w1 ends it");
@@ -333,7 +333,7 @@ fn a_job_that_is_nowhere_was_never_there_or_has_vanished() {
     assert_eq!(decide(&known), Standing::Vanished);
     // Acknowledged, and not yet let go.
     let held = Facts {
-        holder: Some("w1".to_owned()),
+        holder: Holder::One("w1".to_owned()),
         ..known
     };
     assert!(matches!(decide(&held), Standing::Claimed { .. }));
@@ -348,6 +348,19 @@ fn what_could_not_be_asked_is_not_concluded_from() {
         ..queued()
     };
     assert_eq!(decide(&blind), Standing::Unseen);
+    // Whether anybody has it is not known, so it is not lost either.
+    let running = Facts {
+        holder: Holder::Unknown,
+        record: Some(record(&[None])),
+        ..blind.clone()
+    };
+    assert!(said(&running).starts_with("job j1 runs on w1 since"));
+    let parked = Facts {
+        event: Some(event(EventKind::Parked)),
+        record: Some(record(&[])),
+        ..running
+    };
+    assert!(said(&parked).starts_with("job j1 is parked and takes no slot: waits"));
     let seen = Facts {
         record: Some(record(&[])),
         ..blind
