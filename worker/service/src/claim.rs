@@ -20,6 +20,7 @@
 //! of a job whose lease another holds. No attempt is recorded here: what a job needs may not be there yet.
 
 mod delivery;
+mod refusal;
 
 use std::time::Duration;
 
@@ -28,22 +29,23 @@ use bus::jobs::{Record, RecordError};
 use bus::lease::{Lease, LeaseError};
 use bus::telemetry::Causes;
 use futures_util::FutureExt as _;
+use schemas::Token;
 use schemas::job::{Job, peek_id};
 use schemas::names::job_lease;
 use schemas::reason::Reason;
-use schemas::{Tenant, Token};
 use source::SourceError;
 use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
-use crate::attempt::{Attempt, Claimed, Hold, waited_since};
+use crate::attempt::{Attempt, Claimed, Hold};
 use crate::cancels::Cancel;
 use crate::lifecycle::{Event, Lifecycle};
 use crate::presence::Slot;
 use crate::queue::Taken;
 use crate::services::Services;
 use crate::verdict::Verdict;
-use delivery::{Delivery, conflicting, nameless};
+use delivery::Delivery;
+use refusal::{conflicting, nameless, too_late, too_much};
 
 /// 5 s before a message is looked at again that met another's lease, or a server that was away.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -93,6 +95,16 @@ struct Known {
     record: Record,
     lease: Lease,
     cancel: Cancel,
+}
+
+/// What a job that is ours turned out to be.
+enum Found {
+    /// To be attempted.
+    Ready,
+    /// To end before an attempt.
+    Refused(Verdict),
+    /// One that got its result before it was ours.
+    Answered,
 }
 
 /// Handles one delivered message to its end, in `slot` while it runs.
@@ -252,24 +264,25 @@ async fn look(
     id: Token,
     mut known: Known,
 ) -> Result<Claim, ClaimError> {
-    let first = match first_event(services, &delivery, &id, &mut known).await {
-        Ok(Some(first)) => first,
-        Ok(None) => return Ok(Claim::Answered(Some(known.lease))),
+    let (attempt, first) = match found(services, &delivery, &id, &mut known).await {
+        Ok(Found::Ready) => {
+            let attempt = known.record.attempt();
+            info!(job = %id, tenant = %delivery.subject.tenant, attempt, "claimed");
+            (attempt, Event::Done)
+        }
+        // It has no attempt of its own: it is told with the number of the last.
+        Ok(Found::Refused(verdict)) => {
+            info!(job = %id, reason = %verdict.reason, message = verdict.message, "refused");
+            let attempts = known.record.attempts().len().max(1);
+            let last = u32::try_from(attempts).unwrap_or(u32::MAX);
+            (last, Event::Ended(verdict))
+        }
+        Ok(Found::Answered) => return Ok(Claim::Answered(Some(known.lease))),
         Err(error) => {
             known.lease.release().await;
             return Err(error);
         }
     };
-    let recorded = u32::try_from(known.record.attempts().len()).unwrap_or(u32::MAX);
-    let attempt = match &first {
-        // What ends before an attempt is told with the number of the last.
-        Event::Ended(verdict) => {
-            info!(job = %id, reason = %verdict.reason, message = verdict.message, "refused");
-            recorded.max(1)
-        }
-        _ => known.record.attempt(),
-    };
-    info!(job = %id, tenant = %delivery.subject.tenant, attempt, "claimed");
     Ok(Claim::Attempt(Box::new(Begin {
         delivery,
         name: id,
@@ -279,13 +292,12 @@ async fn look(
     })))
 }
 
-/// What a job that is ours begins with; none for one that got its result before it was ours.
-async fn first_event(
+async fn found(
     services: &Services,
     delivery: &Delivery,
     id: &Token,
     known: &mut Known,
-) -> Result<Option<Event>, ClaimError> {
+) -> Result<Found, ClaimError> {
     let tenant = &delivery.subject.tenant;
     let (answered, cancelled, allowed) = tokio::join!(
         has_result(services, tenant, id),
@@ -293,43 +305,21 @@ async fn first_event(
         services.sources.tenant(tenant),
     );
     if answered? {
-        return Ok(None);
+        return Ok(Found::Answered);
     }
     if let Some(lost) = known.record.mark_lost().await? {
         warn!(job = %id, attempt = lost.number, worker = %lost.worker, "its worker was lost");
         bus::log_end::say_lost(&services.jetstream, tenant, id, &lost).await;
     }
     if cancelled? {
-        return Ok(Some(Event::Ended(Verdict::cancelled())));
+        return Ok(Found::Refused(Verdict::cancelled()));
     }
-    let late = too_late(delivery, &known.job, known.record.counted());
-    let verdict = match late {
-        Some(verdict) => Some(verdict),
-        None => too_much(&allowed.map_err(ClaimError::Tenant)?, &known.job),
-    };
-    Ok(Some(verdict.map_or(Event::Done, Event::Ended)))
-}
-
-/// A job that nobody waits for any more, or that has failed its hosts often enough.
-fn too_late(delivery: &Delivery, job: &Job, attempts: u32) -> Option<Verdict> {
-    if attempts >= job.retry.max_attempts {
-        let message = format!("{attempts} attempts failed for the hosts' own trouble");
-        Some(Verdict::new(Reason::MaxAttempts, message))
-    } else if attempts == 0 && waited_since(delivery.queued_at) > job.timeouts.queue() {
-        let message = format!(
-            "it waited longer than timeouts.queue_s, {} s",
-            job.timeouts.queue_s
-        );
-        Some(Verdict::new(Reason::QueueExpired, message))
-    } else {
-        None
+    if let Some(verdict) = too_late(delivery, &known.job, known.record.counted()) {
+        return Ok(Found::Refused(verdict));
     }
-}
-
-/// A job that asks for more than its tenant may have.
-fn too_much(tenant: &Tenant, job: &Job) -> Option<Verdict> {
-    let error = tenant.limits.check(job).err()?;
-    Some(Verdict::new(Reason::InvalidJob, error.to_string()))
+    let allowed = allowed.map_err(ClaimError::Tenant)?;
+    let verdict = too_much(&allowed, &known.job);
+    Ok(verdict.map_or(Found::Ready, Found::Refused))
 }
 
 /// Refuses a body that has no id of its own, unless it has its result.

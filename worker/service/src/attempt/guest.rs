@@ -93,7 +93,9 @@ impl Attempt {
         self.events.say(started, Some(&step.name), None).await;
         let timing = &mut self.gathered.timing;
         timing.steps_started_at.get_or_insert_with(Timestamp::now);
-        self.services.health.guest_ran();
+        if self.gathered.steps.is_empty() {
+            self.services.health.guest_ran();
+        }
         let span = info_span!("step", step = %step.name);
         let ran = self.run_until_cancelled(&step).instrument(span).await;
         self.gathered.timing.steps_finished_at = Some(Timestamp::now());

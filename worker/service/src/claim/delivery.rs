@@ -1,20 +1,15 @@
-//! One delivery of a message: where it was published, its place in the stream, since when it waits; and what a body is told that is no job.
+//! One delivery of a message: where it was published, its place in the stream, since when it waits.
 
 use async_nats::jetstream::Message;
 use jiff::Timestamp;
 use schemas::Token;
 use schemas::job::Job;
 use schemas::names::JobSubject;
-use schemas::reason::Reason;
 use schemas::result::Timing;
 
 use super::ClaimError;
 use crate::report::{Gathered, Subject};
 use crate::services::Services;
-use crate::verdict::Verdict;
-
-/// 200 bytes of a body that has no name of its own: its publisher has nothing else to know it by.
-const QUOTED_BYTES: usize = 200;
 
 /// The parts of a delivery.
 pub(super) struct Delivery {
@@ -70,28 +65,4 @@ impl Delivery {
             ..Gathered::default()
         }
     }
-}
-
-/// What a body without an id that can be used is told.
-pub(super) fn nameless(body: &[u8]) -> Verdict {
-    let problem = match Job::parse(body) {
-        Ok(job) => format!("id: {} cannot be used", job.id),
-        Err(error) => error.to_string(),
-    };
-    Verdict::new(Reason::InvalidJob, quoted(&problem, body))
-}
-
-/// What a body is told whose id another body owns.
-pub(super) fn conflicting(id: &Token, body: &[u8]) -> Verdict {
-    let problem = quoted(&format!("id: another job has {id}"), body);
-    Verdict::new(Reason::IdConflict, problem)
-}
-
-/// A problem, and the start of the body that has it.
-fn quoted(problem: &str, body: &[u8]) -> String {
-    let start = String::from_utf8_lossy(&body[..body.len().min(QUOTED_BYTES)]);
-    format!(
-        "{problem}; the body begins with \"{}\"",
-        start.escape_debug()
-    )
 }

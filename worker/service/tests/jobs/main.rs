@@ -10,3 +10,4 @@ mod parking;
 mod places;
 mod refusals;
 mod rig;
+mod traced;

@@ -1,11 +1,13 @@
 //! Whose job it is: one delivered twice, one whose lease was lost, one whose id another body has.
 
-use anyhow::{Result, ensure};
+use std::sync::mpsc;
+
+use anyhow::{Context as _, Result, ensure};
 use futures_util::FutureExt as _;
 use schemas::Token;
 use schemas::reason::Reason;
 use schemas::record::AttemptEndKind;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use worker::claim;
 use worker::queue::Taken;
 use worker::services::{Ending, Services};
@@ -123,6 +125,62 @@ async fn taken_over(rig: &Rig, job: &Token) -> Result<()> {
     let lost = format!("the worker {} was lost\n", rig.worker_name(FIRST));
     ensure!(words == lost, "{words}");
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_supervisor_that_hangs_gives_no_signs_of_life_and_says_nothing_when_it_goes_on()
+-> Result<()> {
+    let setup = Setup {
+        with_worker: false,
+        ack_wait: Some(ACK_WAIT),
+        ..Setup::default()
+    };
+    let Some(rig) = Rig::start_with("hangs", setup).await? else {
+        return Ok(());
+    };
+    rig.bake().await?;
+    let gate = Gate::new(&rig, "gate")?;
+    let job = rig.submit(&[("steps", &gate.steps())]).await?;
+    let taken = Taken {
+        message: rig.delivered().await?,
+        cap: None,
+    };
+    let services = Box::pin(worker(&rig, "a")).await?;
+    let (hang, hanging) = oneshot::channel();
+    let (go_on, going_on) = mpsc::channel();
+    let supervisor = std::thread::spawn(move || supervise(services, taken, hanging, &going_on));
+    rig.written(&job, "waits").await?;
+    hang.send(()).ok().context("it ended")?;
+    rig.delivered().await?;
+    rig.lease_gone(&job).await?;
+    let mut answers = rig.answers().await?;
+    go_on.send(())?;
+    // Without the gate's being opened: the VM is killed.
+    let ended = tokio::task::spawn_blocking(|| supervisor.join());
+    let ended = ended.await?.ok().context("it panicked")?;
+    ended?;
+    ensure!(heard(&mut answers).now_or_never().is_none());
+    ensure!(rig.result_now(&job).await?.is_none());
+    ensure!(rig.record(&job).await?.attempts[0].end.is_none());
+    Ok(())
+}
+
+/// Handles a job on this thread alone, which hangs when it is told to, and goes on when it is told to.
+fn supervise(
+    services: Services,
+    taken: Taken,
+    hang: oneshot::Receiver<()>,
+    go_on: &mpsc::Receiver<()>,
+) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let job = tokio::spawn(Box::pin(handled(services, taken)));
+        hang.await?;
+        go_on.recv()?;
+        Ok(job.await?)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Context, kv};
 use bus::streams::{job_consumer, provision};
@@ -288,9 +289,16 @@ impl Rig {
 
     /// Publishes a body; gives its place in the stream.
     pub(crate) async fn publish(&self, body: String) -> Result<u64> {
+        self.publish_with(HeaderMap::new(), body).await
+    }
+
+    /// The same with headers.
+    pub(crate) async fn publish_with(&self, headers: HeaderMap, body: String) -> Result<u64> {
         let subject = format!("build.job.{}.trusted.5.{}", self.tag, self.tenant());
-        let published = self.jetstream.publish(subject, body.into()).await?;
-        Ok(published.await?.sequence)
+        let published = self
+            .jetstream
+            .publish_with_headers(subject, headers, body.into());
+        Ok(published.await?.await?.sequence)
     }
 
     /// Tells a worker to end, and to give back what it runs at once if it is told `twice`.

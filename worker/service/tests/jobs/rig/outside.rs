@@ -38,6 +38,14 @@ impl Rig {
         Ok(self.leases().await?.get(key).await?.is_some())
     }
 
+    /// Waits until nobody has the job.
+    pub(crate) async fn lease_gone(&self, job: &Token) -> Result<()> {
+        let key = names::job_lease(&self.tenant(), job);
+        let leases = self.leases().await?;
+        let gone = timeout(PATIENCE, bus::watch::gone(&leases, &key));
+        gone.await.context("somebody has it")
+    }
+
     async fn leases(&self) -> Result<kv::Store> {
         Ok(self.jetstream.get_key_value(bucket::LEASES).await?)
     }
