@@ -2,14 +2,14 @@
 //! as are asked for.
 //!
 //! ```text
-//! <directory>/              emptied at the start, removed at the end
+//! <directory>/              emptied at the start, and at the end if all went well
 //!   nats/ s3/ bakery/ bakery.toml bakery.log
 //!   <worker>/worker.toml    what it is told
 //!   <worker>/worker.log     of its last start
 //!   <worker>/worker/        its state
 //! ```
 //!
-//! What always holds: a fleet that was stopped leaves no process and no file; servers that are started again have their streams, objects and
+//! What always holds: a fleet that was stopped leaves no process, and one that is finished no file; servers that are started again have their streams, objects and
 //! addresses.
 
 use std::collections::BTreeMap;
@@ -22,9 +22,10 @@ use bus::objects::{Objects, ObjectsConfig};
 use futures_util::TryStreamExt as _;
 use schemas::guest::CA_BUNDLE;
 use schemas::names::{self, bucket, stream};
-use schemas::{Token, Trust, WorkerState};
+use schemas::{Sha256Digest, Token, Trust, WorkerState};
 use serde_json::{Value, json};
 
+use crate::archive;
 use crate::fake::Fate;
 use crate::fake::publish::{Publisher, TEMPLATE, environment};
 use crate::launch::{Lifetime, ServerOptions};
@@ -32,7 +33,7 @@ use crate::left;
 use crate::nats::NatsServer;
 use crate::process::Process;
 use crate::programs::Programs;
-use crate::queue::Queue;
+use crate::queue::{self, Queue, SOURCES};
 use crate::root;
 use crate::s3::S3Server;
 use crate::stack::{Reachable, Servers, Service, Services, StackOptions, acquire};
@@ -45,6 +46,9 @@ const GRACE: Duration = Duration::from_secs(45);
 
 /// 1 min for what workers do after the last result, orphans of a killed fake worker included: their steps take seconds.
 const CLEAN_DEADLINE: Duration = Duration::from_mins(1);
+
+/// The source of every job.
+const SOURCE: [(&str, &str); 1] = [("hello.txt", "hello\n")];
 
 /// What the workers of a fleet run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,8 +77,6 @@ pub struct Fleet {
     pub servers: Servers,
     /// A publisher for the tenant of a stack; its jobs' environments are there.
     pub queue: Queue,
-    /// The source of jobs: one file.
-    pub source: Value,
     environments: Environments,
     services: Services,
     tools: Tools,
@@ -99,7 +101,6 @@ impl Fleet {
         };
         let bakery = services.bakery.start(Lifetime::Owner).await?;
         let fleet = Self {
-            source: queue.store_source(&[("hello.txt", "hello\n")]).await?,
             bakery,
             servers,
             queue,
@@ -116,8 +117,17 @@ impl Fleet {
         Ok(fleet)
     }
 
-    /// Gives a tenant its environments, for jobs whose author is not trusted.
+    /// A job of one shell step in a guest of that fate, for a publisher of this fleet.
+    pub fn job(queue: &Queue, fate: Fate, script: &str) -> Result<Value> {
+        let digest = Sha256Digest::of(&archive::pack(&SOURCE)?);
+        let key = names::source_object(&queue.tenant, &digest);
+        let source = queue::source(&format!("s3://{SOURCES}/{key}"), &digest);
+        Ok(queue::job(&source, fate.as_str(), script))
+    }
+
+    /// Gives a tenant its source and its environments, for jobs whose author is not trusted.
     async fn define(&self, tenant: &Token) -> Result<()> {
+        self.queue.of_tenant(tenant).store_source(&SOURCE).await?;
         match &self.environments {
             Environments::Published(publisher) => self.publish(publisher, tenant).await,
             Environments::Baked => {
@@ -164,7 +174,7 @@ impl Fleet {
         }))
     }
 
-    /// A publisher for another tenant, whose environments are made.
+    /// A publisher for another tenant, whose source and environments are made.
     pub async fn tenant(&self, name: &str) -> Result<Queue> {
         let tenant = Token::parse(name).context("a tenant's name is a token")?;
         self.define(&tenant).await?;
@@ -250,7 +260,14 @@ impl Fleet {
         clean.await.with_context(|| format!("{left:#?}"))
     }
 
-    /// Ends the bakery and the servers, and removes what they kept; fails where one of them ends badly, or a process is left.
+    /// Ends all of it and removes what it kept: nobody has a question any more.
+    pub async fn finish(self) -> Result<()> {
+        let directory = self.directory.clone();
+        self.stop().await?;
+        empty(&directory)
+    }
+
+    /// Ends the bakery and the servers; fails where one of them ends badly, or a process is left. Their files stay.
     pub async fn stop(mut self) -> Result<()> {
         let status = self.bakery.stop(GRACE).await?;
         ensure!(status.success(), "bakery ended with {status}");
@@ -258,7 +275,7 @@ impl Fleet {
         self.servers.s3.kill_in_place()?;
         let left = left::processes_that_name(&self.directory);
         ensure!(left.is_empty(), "still running: {left:?}");
-        empty(&self.directory)
+        Ok(())
     }
 }
 

@@ -22,7 +22,7 @@ use crate::stack::{Servers, TENANT};
 const RESULT_DEADLINE: Duration = Duration::from_mins(10);
 
 /// The bucket for sources.
-const SOURCES: &str = "build-sources";
+pub(crate) const SOURCES: &str = "build-sources";
 
 /// A publisher.
 #[derive(Debug, Clone)]

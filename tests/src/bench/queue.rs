@@ -50,19 +50,19 @@ pub(super) async fn measure(state: &State, figures: &mut Figures) -> Result<()> 
     // Two slots: while one still clears up after the last job, the next finds the other free.
     let service = fleet.worker("single", &pool, 2, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    single(&fleet, &queue, figures).await?;
+    single(&queue, figures).await?;
     idle(worker.id(), figures).await?;
     end(worker).await?;
     many(&fleet, figures).await?;
-    fleet.stop().await
+    fleet.finish().await
 }
 
 /// Claims and reports of jobs that come one after the other.
-async fn single(fleet: &Fleet, queue: &Queue, figures: &mut Figures) -> Result<()> {
+async fn single(queue: &Queue, figures: &mut Figures) -> Result<()> {
     let (mut claims, mut reports) = (Vec::new(), Vec::new());
     // The first makes its consumer, and fetches the snapshot.
     for run in 0..=SINGLE_JOBS {
-        let result = good(queue.run(&job(fleet)).await?)?;
+        let result = good(queue.run(&job(queue)?).await?)?;
         let stored = stored_at(queue, &result).await?;
         let timing = &result.timing;
         let queued = timing.queued_at.context("it was queued")?;
@@ -98,9 +98,10 @@ async fn many(fleet: &Fleet, figures: &mut Figures) -> Result<()> {
     let service = fleet.worker("many", &pool, MANY_SLOTS, |_| ())?;
     // The snapshot is fetched, and the consumer is there.
     let worker = service.start(Lifetime::Owner).await?;
-    good(queue.run(&job(fleet)).await?)?;
+    good(queue.run(&job(&queue)?).await?)?;
     end(worker).await?;
-    let jobs: Vec<_> = (0..MANY_JOBS).map(|_| job(fleet)).collect();
+    let jobs = (0..MANY_JOBS).map(|_| job(&queue));
+    let jobs = jobs.collect::<Result<Vec<_>>>()?;
     try_join_all(jobs.iter().map(|job| queue.publish(job.to_string()))).await?;
     let worked = rate_of_worker(&service, &queue, &jobs).await?;
     let bare = rate_of_consumer(&queue, &jobs).await?;
@@ -158,10 +159,10 @@ async fn end(worker: Process) -> Result<()> {
 }
 
 /// A job that does nothing.
-fn job(fleet: &Fleet) -> Value {
-    let mut job = queue::job(&fleet.source, Fate::Steady.as_str(), "");
+fn job(queue: &Queue) -> Result<Value> {
+    let mut job = Fleet::job(queue, Fate::Steady, "")?;
     job["steps"] = json!([{"name": "nothing", "run": ["true"]}]);
-    job
+    Ok(job)
 }
 
 fn good(result: JobResult) -> Result<JobResult> {

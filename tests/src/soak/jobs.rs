@@ -11,7 +11,7 @@ use super::SoakOptions;
 use super::dice::Dice;
 use crate::fake::Fate;
 use crate::fleet::{Fleet, Guests};
-use crate::queue::{self, Queue};
+use crate::queue::Queue;
 
 /// 10 attempts, so that whatever is killed around it, a steady job ends well.
 const MANY: u32 = 10;
@@ -49,11 +49,10 @@ pub(super) struct Planned {
 
 /// All jobs of a soak.
 pub(super) fn roll(
-    fleet: &Fleet,
     options: SoakOptions,
     tenants: &[Queue],
     dice: &mut Dice,
-) -> Vec<Planned> {
+) -> Result<Vec<Planned>> {
     let strange = match options.guests {
         Guests::Fake => 1,
         // What is in a real one cannot be told to die.
@@ -67,17 +66,18 @@ pub(super) fn roll(
     ];
     let jobs = (0..options.jobs).map(|index| {
         let kind = dice.choose(&kinds);
-        Planned {
-            publisher: tenants[index % tenants.len()].clone(),
-            body: body(fleet, kind, dice),
+        let publisher = tenants[index % tenants.len()].clone();
+        Ok(Planned {
+            body: body(&publisher, kind, dice)?,
+            publisher,
             kind,
             pause: dice.between(Duration::ZERO, PAUSE),
-        }
+        })
     });
     jobs.collect()
 }
 
-fn body(fleet: &Fleet, kind: Kind, dice: &mut Dice) -> Value {
+fn body(publisher: &Queue, kind: Kind, dice: &mut Dice) -> Result<Value> {
     let tenths = dice.below(10);
     let (fate, script, attempts) = match kind {
         Kind::Steady => (Fate::Steady, format!("echo begun; sleep 0.{tenths}"), MANY),
@@ -88,12 +88,12 @@ fn body(fleet: &Fleet, kind: Kind, dice: &mut Dice) -> Value {
         Kind::GuestDies => (Fate::GuestDies, "echo begun; sleep 5".to_owned(), MANY),
         Kind::ThreeAttempts => (Fate::VmmFails, "echo begun; sleep 5".to_owned(), THREE),
     };
-    let mut job = queue::job(&fleet.source, fate.as_str(), &script);
+    let mut job = Fleet::job(publisher, fate, &script)?;
     job["retry"] = json!({"max_attempts": attempts});
     if kind == Kind::Artifact {
         job["artifacts"] = json!([{"name": "made", "paths": ["made"]}]);
     }
-    job
+    Ok(job)
 }
 
 impl Kind {

@@ -87,7 +87,7 @@ async fn soaked(
     report: &mut Report,
 ) -> Result<()> {
     let tenants = try_join_all(TENANTS.map(|tenant| fleet.tenant(tenant))).await?;
-    let board = Board::new(jobs::roll(&fleet, options, &tenants, dice));
+    let board = Board::new(jobs::roll(options, &tenants, dice)?);
     report.count_kinds(&board);
     let workers = workers(&fleet)?;
     let mut chaos = Chaos::start(&mut fleet, &workers, &board, options.guests, dice).await?;
@@ -104,7 +104,7 @@ async fn soaked(
     board.check(&fleet).await?;
     fleet.is_clean(&workers.iter().collect::<Vec<_>>()).await?;
     report.memory.check()?;
-    fleet.stop().await
+    fleet.finish().await
 }
 
 fn workers(fleet: &Fleet) -> Result<Vec<Service>> {

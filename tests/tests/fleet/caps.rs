@@ -9,7 +9,7 @@ use schemas::names::bucket;
 use schemas::{JobResult, Reason};
 use serde_json::json;
 
-use crate::support::{ends_with, job, pool, settles};
+use crate::support::{ends_with, job, jobs, pool, settles};
 
 /// What the tenant may run at a time.
 const CAP: usize = 2;
@@ -26,7 +26,7 @@ pub(crate) async fn a_tenants_cap_holds_over_two_workers(fleet: &Fleet) -> Resul
         (&first, first.start(Lifetime::Owner).await?),
         (&second, second.start(Lifetime::Owner).await?),
     ];
-    let jobs = [(); 10].map(|()| job(fleet, "sleep 0.5"));
+    let jobs = jobs(10, || job(&queue, "sleep 0.5"))?;
     for job in &jobs {
         queue.publish(job.to_string()).await?;
     }

@@ -40,7 +40,7 @@ pub(crate) async fn a_worker_without_scratch_space_says_so_and_leaves_jobs_to_ot
     let full = on_small_disk(fleet.worker("disk-full", &pool, 1, small)?)?;
     let other = fleet.worker("disk-other", &pool, 1, small)?;
     let worker = full.start(Lifetime::Owner).await?;
-    let first = job(fleet, "true");
+    let first = job(&queue, "true")?;
     queue.publish(first.to_string()).await?;
     ends_with(fleet, &queue, &first, Reason::Completed).await?;
     // Its own view of the disk, from outside of its namespace.
@@ -53,7 +53,7 @@ pub(crate) async fn a_worker_without_scratch_space_says_so_and_leaves_jobs_to_ot
     let ballast = ballast.join("ballast");
     fs::write(&ballast, vec![1; 56 << 20]).context("fill a disk")?;
     says(fleet, WorkerCondition::Paused).await?;
-    let second = job(fleet, "true");
+    let second = job(&queue, "true")?;
     queue.publish(second.to_string()).await?;
     let helper = other.start(Lifetime::Owner).await?;
     let result = ends_with(fleet, &queue, &second, Reason::Completed).await?;

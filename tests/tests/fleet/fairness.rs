@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use schemas::{JobResult, Priority, Reason};
 use serde_json::Value;
 
-use crate::support::{ends_with, job, pool, settles};
+use crate::support::{ends_with, job, jobs, pool, settles};
 
 /// Jobs that a tenant floods the queue with.
 const FLOOD: usize = 500;
@@ -30,8 +30,8 @@ pub(crate) async fn a_flood_of_one_tenant_does_not_delay_the_single_job_of_anoth
     let single = fleet.tenant("single").await?.in_pool(&pool);
     let service = fleet.worker("flood-1", &pool, SLOTS, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let flood = publish(fleet, &flooding, FLOOD, "sleep 0.1").await?;
-    let [first, second] = [(); 2].map(|()| job(fleet, "sleep 0.1"));
+    let flood = publish(&flooding, FLOOD, "sleep 0.1").await?;
+    let (first, second) = (job(&single, "sleep 0.1")?, job(&single, "sleep 0.1")?);
     single.publish(first.to_string()).await?;
     let first = ends_with(fleet, &single, &first, Reason::Completed).await?;
     single.publish(second.to_string()).await?;
@@ -64,8 +64,8 @@ pub(crate) async fn a_low_priority_is_served_while_a_high_one_is_flooded(
     let high = fleet.queue.in_pool(&pool).at_priority(Priority::new(0)?);
     let low = fleet.queue.in_pool(&pool).at_priority(Priority::new(9)?);
     let service = fleet.worker("priorities-1", &pool, SLOTS, |_| ())?;
-    let flood = publish(fleet, &high, 200, "sleep 0.05").await?;
-    let low_jobs = publish(fleet, &low, 5, "sleep 0.05").await?;
+    let flood = publish(&high, 200, "sleep 0.05").await?;
+    let low_jobs = publish(&low, 5, "sleep 0.05").await?;
     let worker = service.start(Lifetime::Owner).await?;
     let low_results = results(&low, &low_jobs).await?;
     let flood = results(&high, &flood).await?;
@@ -79,8 +79,8 @@ pub(crate) async fn a_low_priority_is_served_while_a_high_one_is_flooded(
     settles(fleet, &high, vec![(&service, worker)]).await
 }
 
-async fn publish(fleet: &Fleet, queue: &Queue, count: usize, script: &str) -> Result<Vec<Value>> {
-    let jobs: Vec<_> = (0..count).map(|_| job(fleet, script)).collect();
+async fn publish(queue: &Queue, count: usize, script: &str) -> Result<Vec<Value>> {
+    let jobs = jobs(count, || job(queue, script))?;
     try_join_all(jobs.iter().map(|job| queue.publish(job.to_string()))).await?;
     Ok(jobs)
 }

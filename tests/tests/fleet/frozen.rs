@@ -25,7 +25,7 @@ pub(crate) async fn a_worker_that_is_frozen_past_its_lease_publishes_no_second_r
     let (first, second) = (first?, second?);
     let frozen = first.start(Lifetime::Owner).await?;
     // It has ended long before the worker is thawed, as a build in a VM would that nobody supervises.
-    let job = job(fleet, "sleep 3");
+    let job = job(&queue, "sleep 3")?;
     let mut events = queue.events(&job).await?;
     let mut heard = queue.hear_results(queue::job_id(&job)?).await?;
     queue.publish(job.to_string()).await?;
@@ -40,7 +40,7 @@ pub(crate) async fn a_worker_that_is_frozen_past_its_lease_publishes_no_second_r
     settles(fleet, &queue, vec![(&second, other)]).await?;
     frozen.signal(Signal::SIGCONT)?;
     // It takes jobs again, which shows that it is done with the one that it lost.
-    let next = self::job(fleet, "true");
+    let next = self::job(&queue, "true")?;
     queue.publish(next.to_string()).await?;
     let served = ends_with(fleet, &queue, &next, Reason::Completed).await?;
     ensure!(served.worker.as_str() == "frozen-1", "{served:?}");
@@ -57,7 +57,7 @@ pub(crate) async fn a_message_that_comes_to_a_second_worker_meets_the_lease_of_t
     let [first, second] = ["again-1", "again-2"].map(|name| fleet.worker(name, &pool, 1, |_| ()));
     let (first, second) = (first?, second?);
     let holder = first.start(Lifetime::Owner).await?;
-    let job = job(fleet, "sleep 4");
+    let job = job(&queue, "sleep 4")?;
     let mut events = queue.events(&job).await?;
     let mut heard = queue.hear_results(queue::job_id(&job)?).await?;
     queue.publish(job.to_string()).await?;
@@ -104,7 +104,7 @@ pub(crate) async fn one_job_that_is_published_twice_has_one_result(fleet: &Fleet
         (&first, first.start(Lifetime::Owner).await?),
         (&second, second.start(Lifetime::Owner).await?),
     ];
-    let job = job(fleet, "sleep 1");
+    let job = job(&queue, "sleep 1")?;
     let mut heard = queue.hear_results(queue::job_id(&job)?).await?;
     tokio::try_join!(
         queue.publish(job.to_string()),

@@ -8,7 +8,7 @@ use schemas::Reason;
 use schemas::record::AttemptEndKind;
 use schemas::worker::WorkerCondition;
 
-use crate::support::{ends_with, job, job_with, past, pool, settles};
+use crate::support::{ends_with, job, jobs, past, pool, settles};
 
 /// More than any number of errors in a row after which a worker would stop.
 const GUESTS: usize = 50;
@@ -20,7 +20,9 @@ pub(crate) async fn fifty_guests_that_die_at_once_are_fifty_failures_and_the_fle
     let queue = fleet.queue.in_pool(&pool);
     let service = fleet.worker("dying-1", &pool, 4, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let jobs = [(); GUESTS].map(|()| job_with(fleet, Fate::GuestDies, "echo farewell; sleep 5"));
+    let jobs = jobs(GUESTS, || {
+        Fleet::job(&queue, Fate::GuestDies, "echo farewell; sleep 5")
+    })?;
     for job in &jobs {
         queue.publish(job.to_string()).await?;
     }
@@ -34,7 +36,7 @@ pub(crate) async fn fifty_guests_that_die_at_once_are_fifty_failures_and_the_fle
         matches!(said, Some((Some(WorkerCondition::Ready), _))),
         "it was the jobs' doing: {said:?}"
     );
-    let job = job(fleet, "true");
+    let job = job(&queue, "true")?;
     queue.publish(job.to_string()).await?;
     ends_with(fleet, &queue, &job, Reason::Completed).await?;
     settles(fleet, &queue, vec![(&service, worker)]).await
@@ -47,7 +49,7 @@ pub(crate) async fn a_vmm_that_fails_is_tried_again_until_the_attempts_are_spent
     let queue = fleet.queue.in_pool(&pool);
     let service = fleet.worker("failing-1", &pool, 1, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let job = job_with(fleet, Fate::VmmFails, "echo on my way; sleep 5");
+    let job = Fleet::job(&queue, Fate::VmmFails, "echo on my way; sleep 5")?;
     queue.publish(job.to_string()).await?;
     let result = ends_with(fleet, &queue, &job, Reason::VmmDied).await?;
     ensure!(result.attempt == 3, "attempt {}", result.attempt);

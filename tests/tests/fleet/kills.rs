@@ -44,7 +44,7 @@ async fn killed_at(fleet: &Fleet, stage: EventKind) -> Result<()> {
     let queue = fleet.queue.in_pool(&pool);
     let service = fleet.worker(pool.as_str(), &pool, 1, |_| ())?;
     let victim = service.start(Lifetime::Owner).await?;
-    let mut job = job(fleet, SCRIPT);
+    let mut job = job(&queue, SCRIPT)?;
     job["artifacts"] = json!([{"name": "both", "paths": ["a", "b"]}]);
     let mut events = queue.events(&job).await?;
     queue.publish(job.to_string()).await?;
@@ -65,7 +65,7 @@ pub(crate) async fn a_job_that_kills_its_workers_runs_out_of_attempts_and_is_a_d
     let service = fleet.worker(pool.as_str(), &pool, 1, |_| ())?;
     let mut worker = service.start(Lifetime::Owner).await?;
     // A command of a fake guest is a child of the worker.
-    let mut job = job(fleet, "echo farewell; sleep 0.2; kill -9 $PPID");
+    let mut job = job(&queue, "echo farewell; sleep 0.2; kill -9 $PPID")?;
     job["retry"] = json!({"max_attempts": 2});
     queue.publish(job.to_string()).await?;
     let mut ending = Box::pin(ends_with(fleet, &queue, &job, Reason::MaxAttempts));

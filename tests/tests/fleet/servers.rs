@@ -10,7 +10,7 @@ use schemas::Reason;
 use schemas::event::EventKind;
 use serde_json::json;
 
-use crate::support::{ends_with, job, pool, settles};
+use crate::support::{ends_with, job, jobs, pool, settles};
 
 /// 30 s: longer than the retries of the S3 client, which are over within seconds.
 const AWAY_FOR: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ pub(crate) async fn a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses
     let queue = fleet.queue.in_pool(&pool);
     let service = fleet.worker("nats-1", &pool, 2, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let jobs = [(); 5].map(|()| job(&fleet, "sleep 3"));
+    let jobs = jobs(5, || job(&queue, "sleep 3"))?;
     let mut events = queue.events(&jobs[0]).await?;
     for job in &jobs {
         queue.publish(job.to_string()).await?;
@@ -41,7 +41,7 @@ pub(crate) async fn a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses
         ensure!(result.attempt == 1, "attempt {}", result.attempt);
     }
     settles(&fleet, &queue, vec![(&service, worker)]).await?;
-    fleet.stop().await
+    fleet.finish().await
 }
 
 pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minute(
@@ -57,7 +57,7 @@ pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minu
     let queue = fleet.queue.in_pool(&pool);
     let service = fleet.worker("s3-1", &pool, 1, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let mut job = job(&fleet, "echo a > a; head -c 64000000 /dev/urandom > b");
+    let mut job = job(&queue, "echo a > a; head -c 64000000 /dev/urandom > b")?;
     job["artifacts"] = json!([{"name": "both", "paths": ["a", "b"]}]);
     let mut events = queue.events(&job).await?;
     queue.publish(job.to_string()).await?;
@@ -66,5 +66,5 @@ pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minu
     let result = ends_with(&fleet, &queue, &job, Reason::Completed).await?;
     ensure!(result.artifacts.len() == 2, "{:?}", result.artifacts);
     settles(&fleet, &queue, vec![(&service, worker)]).await?;
-    fleet.stop().await
+    fleet.finish().await
 }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
 use e2e::fleet::{Fleet, Guests};
@@ -15,6 +15,9 @@ use tokio::sync::{RwLock, mpsc, oneshot};
 
 /// A case: what must hold of a fleet.
 pub(crate) type Case = for<'a> fn(&'a Fleet) -> LocalBoxFuture<'a, Result<()>>;
+
+/// 5 min for one case: twice what the longest takes.
+const DEADLINE: Duration = Duration::from_mins(5);
 
 /// Who runs at the same time as a case.
 #[derive(Debug, Clone, Copy)]
@@ -88,20 +91,25 @@ async fn serve(mut requests: mpsc::UnboundedReceiver<Request>) -> Result<()> {
     ))
     .await?;
     let turns = RwLock::new(());
-    let mut running = FuturesUnordered::new();
+    let (mut running, mut all_good) = (FuturesUnordered::new(), true);
     running.push(perform(first, &fleet, &turns));
     loop {
         tokio::select! {
             Some(request) = requests.recv() => running.push(perform(request, &fleet, &turns)),
-            Some(()) = running.next() => {}
+            Some(good) = running.next() => all_good &= good,
             else => break,
         }
     }
     drop(running);
-    fleet.stop().await
+    match all_good {
+        true => fleet.finish().await,
+        // The logs tell why.
+        false => fleet.stop().await,
+    }
 }
 
-async fn perform(request: Request, fleet: &Fleet, turns: &RwLock<()>) {
+/// Runs a case; gives whether it was good.
+async fn perform(request: Request, fleet: &Fleet, turns: &RwLock<()>) -> bool {
     let Request {
         name,
         company,
@@ -111,14 +119,21 @@ async fn perform(request: Request, fleet: &Fleet, turns: &RwLock<()>) {
     let (start, result) = match company {
         Company::Together => {
             let _turn = turns.read().await;
-            (Instant::now(), case(fleet).await)
+            (Instant::now(), in_time(case(fleet)).await)
         }
         Company::Alone => {
             let _turn = turns.write().await;
-            (Instant::now(), case(fleet).await)
+            (Instant::now(), in_time(case(fleet)).await)
         }
     };
     eprintln!("{:>8.1} s  {name}", start.elapsed().as_secs_f64());
+    let good = result.is_ok();
     // Who asked waits for it.
     let _received = outcome.send(result);
+    good
+}
+
+async fn in_time(case: LocalBoxFuture<'_, Result<()>>) -> Result<()> {
+    let ended = tokio::time::timeout(DEADLINE, case).await;
+    ended.with_context(|| format!("not within {DEADLINE:?}"))?
 }

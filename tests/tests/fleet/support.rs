@@ -25,13 +25,13 @@ pub(crate) fn pool(name: &str) -> Token {
 }
 
 /// A job of one shell step in a steady guest.
-pub(crate) fn job(fleet: &Fleet, script: &str) -> Value {
-    job_with(fleet, Fate::Steady, script)
+pub(crate) fn job(queue: &Queue, script: &str) -> Result<Value> {
+    Fleet::job(queue, Fate::Steady, script)
 }
 
-/// The same in a guest of that fate.
-pub(crate) fn job_with(fleet: &Fleet, fate: Fate, script: &str) -> Value {
-    queue::job(&fleet.source, fate.as_str(), script)
+/// Several jobs.
+pub(crate) fn jobs(count: usize, job: impl Fn() -> Result<Value>) -> Result<Vec<Value>> {
+    (0..count).map(|_| job()).collect()
 }
 
 /// Waits for the result of a job, which must give `reason`; there must be one.
