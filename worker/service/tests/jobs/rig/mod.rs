@@ -5,19 +5,19 @@ mod bakery;
 mod gate;
 mod log;
 mod outside;
+mod publisher;
 mod seen;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use async_nats::HeaderMap;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Context, kv};
 use bus::streams::{job_consumer, provision};
 use bus::testing::S3Server;
 use schemas::names::{self, bucket, stream};
-use schemas::{Environment, HostClass, ObjectUri, Sha256Digest, Token};
+use schemas::{Environment, HostClass, Token};
 use store::{CacheConfig, Manifest, Store};
 use tempfile::TempDir;
 use tokio::sync::watch;
@@ -139,7 +139,7 @@ impl Rig {
         let mut rig = Self {
             template: bakery::template(&driver, &class, &store, &tag, directory.path()).await?,
             environment: Environment::parse(definition.to_string().as_bytes())?,
-            archive: archive()?,
+            archive: publisher::archive()?,
             alive: jetstream.get_key_value(bucket::WORKERS).await?,
             jobs: jetstream.get_key_value(bucket::JOBS).await?,
             consumer,
@@ -194,13 +194,6 @@ impl Rig {
         let key = names::environment_key(&self.tenant(), &self.environment.name);
         environments.put(key, definition.to_vec().into()).await?;
         Ok(())
-    }
-
-    async fn store_source(&self) -> Result<()> {
-        let bucket = &self.s3.objects.buckets().sources;
-        let key = names::source_object(&self.tenant(), &Sha256Digest::of(&self.archive));
-        let archive = self.archive.clone();
-        Ok(self.s3.objects.put(bucket, &key, archive.into()).await?)
     }
 
     /// Starts another worker of the pool.
@@ -262,45 +255,6 @@ impl Rig {
         Ok(Config::load(&file, |_| None)?)
     }
 
-    /// Publishes a job, with `fields` of it set to other JSON.
-    pub(crate) async fn submit(&self, fields: &[(&str, &str)]) -> Result<Token> {
-        let (id, body) = self.job(fields)?;
-        self.publish(body).await?;
-        Ok(id)
-    }
-
-    /// A job, with `fields` of it set to other JSON.
-    pub(crate) fn job(&self, fields: &[(&str, &str)]) -> Result<(Token, String)> {
-        let id = uuid::Uuid::now_v7();
-        let digest = Sha256Digest::of(&self.archive);
-        let key = names::source_object(&self.tenant(), &digest);
-        let uri = ObjectUri::new(&self.s3.objects.buckets().sources, &key)?;
-        let mut job = serde_json::json!({
-            "id": id,
-            "source": {"archive": {"uri": uri, "digest": {"sha256": digest}}},
-            "environment": {"name": "widget"},
-            "steps": [{"name": "build", "sh": "cmp lock installed"}]
-        });
-        for (field, value) in fields {
-            job[field] = serde_json::from_str(value)?;
-        }
-        Ok((id.into(), job.to_string()))
-    }
-
-    /// Publishes a body; gives its place in the stream.
-    pub(crate) async fn publish(&self, body: String) -> Result<u64> {
-        self.publish_with(HeaderMap::new(), body).await
-    }
-
-    /// The same with headers.
-    pub(crate) async fn publish_with(&self, headers: HeaderMap, body: String) -> Result<u64> {
-        let subject = format!("build.job.{}.trusted.5.{}", self.tag, self.tenant());
-        let published = self
-            .jetstream
-            .publish_with_headers(subject, headers, body.into());
-        Ok(published.await?.await?.sequence)
-    }
-
     /// Tells a worker to end, and to give back what it runs at once if it is told `twice`.
     pub(crate) fn tell_to_end(&self, name: &str, twice: bool) -> Result<()> {
         let name = self.worker_name(name);
@@ -348,16 +302,4 @@ impl Default for Setup {
             ack_wait: None,
         }
     }
-}
-
-/// A source: a lockfile and another file.
-fn archive() -> Result<Vec<u8>> {
-    let mut tar = tar::Builder::new(zstd::Encoder::new(Vec::new(), 1)?);
-    for (path, bytes) in [("lock", "1\n"), ("main.c", "int main;\n")] {
-        let mut header = tar::Header::new_gnu();
-        header.set_mode(0o644);
-        header.set_size(bytes.len() as u64);
-        tar.append_data(&mut header, path, bytes.as_bytes())?;
-    }
-    Ok(tar.into_inner()?.finish()?)
 }
