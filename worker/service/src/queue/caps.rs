@@ -36,7 +36,7 @@ pub struct Caps {
 #[derive(Debug, Default)]
 struct Shared {
     places: Mutex<Places>,
-    /// How often a tenant that was at its cap had a place given back.
+    /// How often a tenant that was at its cap had a place given back, or a cap was changed.
     freed: watch::Sender<u64>,
 }
 
@@ -80,6 +80,7 @@ impl Caps {
         let shared = Arc::<Shared>::default();
         let mut listening = JoinSet::new();
         listening.spawn(listen(client.clone(), Arc::clone(&shared)));
+        listening.spawn(pass_on(tenants.changes(), shared.freed.clone()));
         Self {
             leases,
             tenants,
@@ -128,7 +129,7 @@ impl Caps {
         self.tenants.known(tenant)
     }
 
-    /// Changes when a tenant that was at its cap had a place given back.
+    /// Changes when a tenant that was at its cap had a place given back, or its cap changed.
     pub fn freed(&self) -> watch::Receiver<u64> {
         self.shared.freed.subscribe()
     }
@@ -186,6 +187,13 @@ async fn listen(client: Client, shared: Arc<Shared>) {
             }
         }
         Err(error) => warn!(%error, "places of tenants are not heard of"),
+    }
+}
+
+/// A cap that is raised frees places that nobody gives back.
+async fn pass_on(mut changes: watch::Receiver<u64>, freed: watch::Sender<u64>) {
+    while changes.changed().await.is_ok() {
+        freed.send_modify(|times| *times += 1);
     }
 }
 

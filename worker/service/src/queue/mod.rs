@@ -42,6 +42,10 @@ const AT_ONCE: usize = 8;
 /// Longest wait between two listings while idle: jobs that are given back wake nobody.
 const LIST_EVERY: Duration = Duration::from_secs(5);
 
+/// 100 ms from the first listing of a worker that has begun to listen to its second: a publish just before that was not heard, and the
+/// stream may have stored it just after the first.
+const LIST_AGAIN: Duration = Duration::from_millis(100);
+
 /// 250 ms while busy, where no publish is heard: so long at most a flood hides a tenant that comes to the queue.
 const LIST_WHILE_BUSY: Duration = Duration::from_millis(250);
 
@@ -98,6 +102,8 @@ pub struct Queue {
     /// None while every slot is taken.
     wake: Option<Wake>,
     listed_at: Option<Instant>,
+    /// Whether the last listing was the first since it listens.
+    list_again: bool,
     /// Until when it is listed often.
     often_until: Option<Instant>,
 }
@@ -143,6 +149,7 @@ impl Queue {
             pulls: JoinSet::new(),
             wake: None,
             listed_at: None,
+            list_again: false,
             often_until: None,
         }
     }
@@ -218,6 +225,7 @@ impl Queue {
         if now < self.list_at(now) {
             return;
         }
+        self.list_again = self.listed_at.is_none();
         self.listed_at = Some(now);
         match self.pool.lines().await {
             Ok(lines) => self.known.listed(lines),
@@ -230,6 +238,7 @@ impl Queue {
         self.often_until = self.often_until.filter(|until| *until > now);
         let every = match (&self.wake, self.often_until) {
             (None, _) => LIST_WHILE_BUSY,
+            (Some(_), _) if self.list_again => LIST_AGAIN,
             (Some(_), Some(_)) => AFTER_BAKE.0,
             (Some(_), None) => LIST_EVERY,
         };

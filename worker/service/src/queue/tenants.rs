@@ -9,6 +9,7 @@ use async_nats::jetstream::kv::{self, Entry, EntryError, Operation};
 use futures_util::StreamExt as _;
 use schemas::Token;
 use schemas::tenant::Tenant;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -32,7 +33,11 @@ pub struct Terms {
 
 /// The terms of those that were asked for or told of, and the revision that said them.
 #[derive(Clone, Debug, Default)]
-struct Known(Arc<Mutex<BTreeMap<Token, (u64, Terms)>>>);
+struct Known {
+    all: Arc<Mutex<BTreeMap<Token, (u64, Terms)>>>,
+    /// How often some were changed.
+    changed: watch::Sender<u64>,
+}
 
 impl Tenants {
     /// Watches that bucket.
@@ -57,6 +62,11 @@ impl Tenants {
             None => self.known.put(tenant, 0, Terms::default()),
         }
         Ok(self.known.of(tenant).unwrap_or_default())
+    }
+
+    /// Changes when the operator changed the terms of a tenant that is known here.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.known.changed.subscribe()
     }
 
     /// The terms, as far as they are known here.
@@ -103,12 +113,16 @@ impl Known {
         let mut all = self.all();
         let known = all.entry(tenant.clone()).or_insert((revision, terms));
         if known.0 <= revision {
+            let changed = known.1 != terms;
             *known = (revision, terms);
+            if changed {
+                self.changed.send_modify(|times| *times += 1);
+            }
         }
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<Token, (u64, Terms)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,7 +152,11 @@ mod tests {
             weight: 3,
         };
         known.put(&tenant, 7, news);
+        let changes = known.changed.subscribe();
         known.put(&tenant, 6, Terms::default());
         assert_eq!(known.of(&tenant), Some(news));
+        assert!(!changes.has_changed().unwrap());
+        known.put(&tenant, 8, Terms::default());
+        assert!(changes.has_changed().unwrap());
     }
 }
