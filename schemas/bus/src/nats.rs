@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event};
+use async_nats::{Client, ClientError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
 use serde::{Deserialize, Serialize};
 use tracing::{debug, error, info, warn};
 
@@ -26,7 +26,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsConfig {
-    /// The server, or several with commas. It may hold a user and a password. Default [`DEFAULT_URL`].
+    /// The server, or several with commas. The first may hold a user and a password, for all of them. Default [`DEFAULT_URL`].
     pub url: String,
     /// Proof of who we are. Default none, which a server on loopback may allow.
     pub login: Option<Login>,
@@ -88,6 +88,18 @@ impl fmt::Debug for NatsConfig {
     }
 }
 
+impl NatsConfig {
+    /// Each address.
+    fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.url.split(',').map(str::trim)
+    }
+
+    /// Each address that is one; connecting tells what is wrong with the others.
+    fn servers(&self) -> impl Iterator<Item = ServerAddr> {
+        self.addresses().filter_map(|address| address.parse().ok())
+    }
+}
+
 /// Connects as `name`, waiting for as long as no server answers. Fails when one answers and refuses us.
 pub async fn connect(config: &NatsConfig, name: &str) -> Result<Client, NatsError> {
     connect_within(config, name, Policy::FOREVER).await
@@ -108,7 +120,7 @@ pub async fn connect_within(
 
 async fn attempt(config: &NatsConfig, name: &str) -> Result<Client, Failure<NatsError>> {
     let options = options(config, name).await.map_err(Failure::Permanent)?;
-    let servers: Vec<&str> = config.url.split(',').map(str::trim).collect();
+    let servers: Vec<&str> = config.addresses().collect();
     options.connect(servers.as_slice()).await.map_err(|source| {
         let transient = is_transient(source.kind());
         let error = NatsError::Connect {
@@ -129,6 +141,12 @@ async fn options(config: &NatsConfig, name: &str) -> Result<ConnectOptions, Nats
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .event_callback(|event| async move { log(&event) });
+    // The library leaves what stands in the address to its caller.
+    if let Some(server) = config.servers().find(ServerAddr::has_user_pass) {
+        let password = server.password().unwrap_or_default().to_owned();
+        options =
+            options.user_and_password(server.username().unwrap_or_default().to_owned(), password);
+    }
     if let Some(prefix) = &config.inbox_prefix {
         options = options.custom_inbox_prefix(prefix);
     }
@@ -195,6 +213,9 @@ fn masked(url: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+    use tokio::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -215,6 +236,24 @@ mod tests {
             ..NatsConfig::default()
         };
         assert!(!format!("{config:?}").contains("secret"));
+    }
+
+    #[tokio::test]
+    async fn what_the_address_holds_is_said_to_the_server() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let config = NatsConfig {
+            url: format!("nats://acme:secret@{address}"),
+            ..NatsConfig::default()
+        };
+        let connecting = tokio::spawn(async move { connect(&config, "test").await });
+        let (mut server, _) = listener.accept().await.unwrap();
+        let info = b"INFO {\"server_id\":\"x\",\"max_payload\":1048576}\r\n";
+        server.write_all(info).await.unwrap();
+        let mut said = String::new();
+        BufReader::new(server).read_line(&mut said).await.unwrap();
+        assert!(said.contains(r#""user":"acme","pass":"secret""#), "{said}");
+        connecting.abort();
     }
 
     #[test]
