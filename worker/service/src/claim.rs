@@ -175,33 +175,19 @@ impl Begin {
         span.record("job", display(&name));
         span.record("tenant", display(&delivery.subject.tenant));
         span.record("attempt", attempt);
-        let job = known.as_ref().map(|known| &known.job);
         let may_retry = known.as_ref().is_some_and(Known::may_be_tried_again);
-        let claimed = |job, record, cancel, gathered| Claimed {
+        let (job, record, cancel, lease) = known.map(Known::parts).unwrap_or_default();
+        let attempt = Attempt::new(Claimed {
             subject: delivery.of_job(&services, name, attempt),
+            gathered: delivery.gathered(job.as_ref()),
             services,
             message,
             job,
             record,
             cancel,
-            gathered,
             slot,
-        };
-        let gathered = delivery.gathered(job);
-        let (claimed, lease) = match known {
-            Some(known) => (
-                claimed(
-                    Some(known.job),
-                    Some(known.record),
-                    Some(known.cancel),
-                    gathered,
-                ),
-                Some(known.lease),
-            ),
-            None => (claimed(None, None, None, gathered), None),
-        };
-        let attempt = Box::new(Attempt::new(claimed));
-        let run = attempt.run(hold(lease), Lifecycle::new(may_retry), first);
+        });
+        let run = Box::new(attempt).run(hold(lease), Lifecycle::new(may_retry), first);
         run.boxed().await;
     }
 }
@@ -210,6 +196,16 @@ impl Known {
     /// Whether an attempt is left after the next.
     fn may_be_tried_again(&self) -> bool {
         self.record.counted() + 1 < self.job.retry.max_attempts
+    }
+
+    fn parts(self) -> (Option<Job>, Option<Record>, Option<Cancel>, Option<Lease>) {
+        let Self {
+            job,
+            record,
+            lease,
+            cancel,
+        } = self;
+        (Some(job), Some(record), Some(cancel), Some(lease))
     }
 }
 
