@@ -24,7 +24,6 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use futures_util::future::try_join_all;
 use tokio::sync::watch;
 
 use crate::fleet::{Fleet, Guests};
@@ -86,7 +85,10 @@ async fn soaked(
     dice: &mut Dice,
     report: &mut Report,
 ) -> Result<()> {
-    let tenants = try_join_all(TENANTS.map(|tenant| fleet.tenant(tenant))).await?;
+    let mut tenants = Vec::new();
+    for tenant in TENANTS {
+        tenants.push(fleet.tenant(tenant).await?);
+    }
     let board = Board::new(jobs::roll(options, &tenants, dice)?);
     report.count_kinds(&board);
     let workers = workers(&fleet)?;

@@ -11,44 +11,52 @@ use schemas::names::{dead_subject, stream};
 use schemas::{Reason, Token};
 use serde_json::json;
 
-use crate::support::{ends_with, job, pool, settles};
+use crate::support::{ends_with, is_uploaded, job, pool, settles, uploading_job};
 
-/// The moments at which a worker is killed, in the order in which a job has them.
-const STAGES: [EventKind; 7] = [
-    EventKind::Claimed,
-    EventKind::SourceReady,
-    EventKind::Forked,
-    EventKind::StepStarted,
-    EventKind::StepFinished,
-    EventKind::ArtifactUploaded,
-    EventKind::Finished,
+/// A moment of a job's life.
+#[derive(Debug, Clone, Copy)]
+enum Moment {
+    /// The worker says that it is there.
+    Says(EventKind),
+    /// One artifact is stored, and the next is on its way.
+    Uploads,
+}
+
+/// The moments at which a worker is killed, in the order in which a job has them, and the pools in which that is done.
+const MOMENTS: [(&str, Moment); 7] = [
+    ("killed-claimed", Moment::Says(EventKind::Claimed)),
+    ("killed-ready", Moment::Says(EventKind::SourceReady)),
+    ("killed-forked", Moment::Says(EventKind::Forked)),
+    ("killed-started", Moment::Says(EventKind::StepStarted)),
+    ("killed-stepped", Moment::Says(EventKind::StepFinished)),
+    ("killed-uploading", Moment::Uploads),
+    ("killed-finished", Moment::Says(EventKind::Finished)),
 ];
-
-/// Leaves one artifact that is uploaded at once and one that takes longer.
-const SCRIPT: &str = "sleep 0.3; echo a > a; head -c 48000000 /dev/urandom > b";
 
 pub(crate) async fn a_worker_that_is_killed_at_any_stage_of_a_job_is_followed_by_one_that_finishes(
     fleet: &Fleet,
 ) -> Result<()> {
-    let killed = STAGES.map(|stage| async move {
-        let killed = killed_at(fleet, stage).await;
-        killed.with_context(|| format!("a worker that was killed when it said {stage}"))
+    let killed = MOMENTS.map(|(name, moment)| async move {
+        let killed = killed_at(fleet, name, moment).await;
+        killed.context(name)
     });
     try_join_all(killed).await?;
     Ok(())
 }
 
-/// Kills the worker of a job when it says that it is at `stage`, starts it again and looks at what came of the job.
-async fn killed_at(fleet: &Fleet, stage: EventKind) -> Result<()> {
-    let pool = pool(&format!("killed-{stage}"));
+/// Kills the worker of a job at a moment, starts it again and looks at what came of the job.
+async fn killed_at(fleet: &Fleet, name: &str, moment: Moment) -> Result<()> {
+    let pool = pool(name);
     let queue = fleet.queue.in_pool(&pool);
-    let service = fleet.worker(pool.as_str(), &pool, 1, |_| ())?;
+    let service = fleet.worker(name, &pool, 1, |_| ())?;
     let victim = service.start(Lifetime::Owner).await?;
-    let mut job = job(&queue, SCRIPT)?;
-    job["artifacts"] = json!([{"name": "both", "paths": ["a", "b"]}]);
+    let (job, first) = uploading_job(&queue)?;
     let mut events = queue.events(&job).await?;
     queue.publish(job.to_string()).await?;
-    events.next(stage).await?;
+    match moment {
+        Moment::Says(kind) => drop(events.next(kind).await?),
+        Moment::Uploads => is_uploaded(&queue, &first).await?,
+    }
     victim.kill()?;
     let worker = service.start(Lifetime::Owner).await?;
     let result = ends_with(fleet, &queue, &job, Reason::Completed).await?;

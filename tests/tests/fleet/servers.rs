@@ -8,9 +8,8 @@ use e2e::launch::Lifetime;
 use e2e::state::State;
 use schemas::Reason;
 use schemas::event::EventKind;
-use serde_json::json;
 
-use crate::support::{ends_with, job, jobs, pool, settles};
+use crate::support::{ends_with, is_uploaded, job, jobs, pool, settles, uploading_job};
 
 /// 30 s: longer than the retries of the S3 client, which are over within seconds.
 const AWAY_FOR: Duration = Duration::from_secs(30);
@@ -57,11 +56,9 @@ pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minu
     let queue = fleet.queue.in_pool(&pool);
     let service = fleet.worker("s3-1", &pool, 1, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let mut job = job(&queue, "echo a > a; head -c 64000000 /dev/urandom > b")?;
-    job["artifacts"] = json!([{"name": "both", "paths": ["a", "b"]}]);
-    let mut events = queue.events(&job).await?;
+    let (job, first) = uploading_job(&queue)?;
     queue.publish(job.to_string()).await?;
-    events.next(EventKind::ArtifactUploaded).await?;
+    is_uploaded(&queue, &first).await?;
     fleet.restart_s3(tokio::time::sleep(AWAY_FOR)).await?;
     let result = ends_with(&fleet, &queue, &job, Reason::Completed).await?;
     ensure!(result.artifacts.len() == 2, "{:?}", result.artifacts);

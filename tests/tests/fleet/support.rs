@@ -9,15 +9,23 @@ use e2e::process::Process;
 use e2e::queue::{self, Queue};
 use e2e::stack::Service;
 use e2e::wait;
+use schemas::names::artifact_object;
 use schemas::record::AttemptEndKind;
-use schemas::{JobResult, Reason, Token};
-use serde_json::Value;
+use schemas::{JobResult, Reason, Sha256Digest, Token};
+use serde_json::{Value, json};
+use uuid::Uuid;
 
 /// 45 s for a worker to end its work: it gives its jobs 30 s.
 const GRACE: Duration = Duration::from_secs(45);
 
 /// 1 min for what follows a result: an acknowledgement, or the next delivery, which comes after 30 s.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_mins(1);
+
+/// 1 min from the publish of a job to its first artifact.
+const UPLOADED_WITHIN: Duration = Duration::from_mins(1);
+
+/// The bucket for artifacts.
+const ARTIFACTS: &str = "build-artifacts";
 
 /// The pool of one case.
 pub(crate) fn pool(name: &str) -> Token {
@@ -32,6 +40,25 @@ pub(crate) fn job(queue: &Queue, script: &str) -> Result<Value> {
 /// Several jobs.
 pub(crate) fn jobs(count: usize, job: impl Fn() -> Result<Value>) -> Result<Vec<Value>> {
     (0..count).map(|_| job()).collect()
+}
+
+/// A job with two artifacts: one that is uploaded at once, of a content that no other job has, and one that takes longer.
+pub(crate) fn uploading_job(queue: &Queue) -> Result<(Value, Sha256Digest)> {
+    let first = Uuid::new_v4().to_string();
+    let script = format!("sleep 0.3; printf {first} > a; head -c 100000000 /dev/urandom > b");
+    let mut job = job(queue, &script)?;
+    job["artifacts"] = json!([{"name": "both", "paths": ["a", "b"]}]);
+    Ok((job, Sha256Digest::of(first)))
+}
+
+/// Waits until an artifact is stored.
+pub(crate) async fn is_uploaded(queue: &Queue, artifact: &Sha256Digest) -> Result<()> {
+    let name = artifact_object(&queue.tenant, artifact);
+    wait::until("an artifact to be uploaded", UPLOADED_WITHIN, async || {
+        let look = queue.s3().head_object().bucket(ARTIFACTS).key(&name);
+        Ok(Box::pin(look.send()).await.ok().map(drop))
+    })
+    .await
 }
 
 /// Waits for the result of a job, which must give `reason`; there must be one.
