@@ -7,7 +7,7 @@ use std::time::Duration;
 use bus::jobs::Record;
 use jiff::Timestamp;
 use schemas::event::EventKind;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use super::Attempt;
@@ -15,6 +15,9 @@ use super::hold::Hold;
 use crate::lifecycle::Event;
 use crate::park::{Parked, Waited};
 use crate::resolve::Missing;
+
+/// 250 ms for a slot: each look at the queue has one for a moment, also where there is nothing to run.
+const SLOT_WITHIN: Duration = Duration::from_millis(250);
 
 impl Attempt {
     /// Waits for the bake without a slot, without a tenant's place and without scratch files, then takes both if there are any.
@@ -48,13 +51,15 @@ impl Attempt {
         let waited = self.wait(&missing).await;
         drop(place);
         match waited {
-            Waited::LookAgain => match self.services.presence.try_permit() {
-                Some(permit) => {
-                    self.slot = Some(self.services.presence.fill(permit));
-                    Event::Done
+            Waited::LookAgain => {
+                match timeout(SLOT_WITHIN, self.services.presence.permit()).await {
+                    Ok(permit) => {
+                        self.slot = Some(self.services.presence.fill(permit));
+                        Event::Done
+                    }
+                    Err(_) => Event::NoSlot,
                 }
-                None => Event::NoSlot,
-            },
+            }
             Waited::Failed(verdict, log) => {
                 // A host's trouble is tried again, and no more often than any other.
                 if verdict.is_retried()
