@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream::{self, stream::Info};
-use async_nats::{Client, HeaderValue, Subscriber};
+use async_nats::{Client, HeaderMap, HeaderValue, Subscriber};
 use aws_sdk_s3::primitives::ByteStream;
 use bus::results;
 use futures_util::StreamExt as _;
@@ -161,8 +161,18 @@ impl Queue {
 
     /// Publishes a body, whatever it is, and gives its sequence in the stream.
     pub async fn publish(&self, body: impl Into<bytes::Bytes>) -> Result<u64> {
-        let subject = self.subject().to_string();
-        let stored = self.jetstream.publish(subject, body.into()).await;
+        self.publish_with(HeaderMap::new(), body).await
+    }
+
+    /// The same with headers, which a job needs none of.
+    pub async fn publish_with(
+        &self,
+        headers: HeaderMap,
+        body: impl Into<bytes::Bytes>,
+    ) -> Result<u64> {
+        let (subject, body) = (self.subject().to_string(), body.into());
+        let stored = self.jetstream.publish_with_headers(subject, headers, body);
+        let stored = stored.await;
         let stored = stored.context("publish a job")?.await;
         Ok(stored.context("publish a job")?.sequence)
     }

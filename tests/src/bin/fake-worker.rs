@@ -25,7 +25,14 @@ struct Arguments {
 async fn main() -> Result<()> {
     let Arguments { config } = Arguments::parse();
     let config = Config::load(&config, |name| std::env::var(name).ok())?;
-    bus::telemetry::start("worker", config.log)?;
+    let telemetry = bus::telemetry::start_traced("worker", config.log, &config.telemetry)?;
+    let worked = Box::pin(work(config)).await;
+    telemetry.end().await;
+    worked
+}
+
+/// Works until it is told to end.
+async fn work(config: Config) -> Result<()> {
     let (drain, draining) = watch::channel(false);
     let (give_back, given_back) = watch::channel(false);
     let terminate = signal(SignalKind::terminate())?;

@@ -9,6 +9,7 @@
 mod artifacts;
 mod bakes;
 mod commands;
+mod deaths;
 mod endings;
 mod guests;
 mod keys;
@@ -101,6 +102,9 @@ fn main() -> ExitCode {
         missing::a_job_starts_within_a_second_of_the_bake_that_it_waits_for;
         killed::of_two_bakeries_one_is_killed_in_mid_bake_and_the_other_finishes;
         killed::a_bakery_that_is_killed_at_any_stage_of_a_bake_is_followed_by_one_that_finishes;
+        deaths::a_vmm_that_is_killed_is_the_hosts_trouble_and_tried_again;
+        deaths::a_worker_that_is_killed_takes_its_vm_along_and_the_next_builds_again;
+        deaths::a_worker_that_is_frozen_past_its_lease_kills_its_vm_when_it_is_thawed;
         commands::a_collection_takes_what_it_told_of_and_the_rest_can_be_forked;
         store::whatever_was_published_was_whole_at_that_moment;
         guests::a_worker_whose_state_is_deleted_between_two_jobs_goes_on;
@@ -108,7 +112,9 @@ fn main() -> ExitCode {
     };
     let trials = cases.map(|(name, case)| trial(name, case, &runtime, &shared));
     let conclusion = libtest_mimic::run(&arguments, trials.into());
-    runtime.block_on(async { shared.lock().await.end().await });
+    // Of a whole run that went well nothing is kept: it is some 3 GiB.
+    let is_over = arguments.filter.is_none() && !conclusion.has_failed();
+    runtime.block_on(async { shared.lock().await.end(is_over).await });
     conclusion.exit_code()
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail, ensure};
 use e2e::authority::Authority;
 use e2e::launch::Lifetime;
+use e2e::left::processes_that_name;
 use e2e::progress::Progress;
 use e2e::project::Project;
 use e2e::queue::{self, Queue};
@@ -77,13 +78,16 @@ impl Shared {
         }
     }
 
-    /// Ends the stack, if the cases that ran left it running.
-    pub(crate) async fn end(&mut self) {
-        if let Some(Ok(cases)) = &mut self.0
-            && let Some(stack) = cases.stack.take()
+    /// Ends the stack, if the cases that ran left it running, and removes what it kept where nobody has a question any more.
+    pub(crate) async fn end(&mut self, is_over: bool) {
+        let Some(Ok(cases)) = &mut self.0 else { return };
+        if let Some(stack) = cases.stack.take()
             && let Err(error) = stack.stop().await
         {
             eprintln!("stop the stack: {error:#}");
+        }
+        if is_over && let Err(error) = std::fs::remove_dir_all(&cases.directory) {
+            eprintln!("remove {}: {error}", cases.directory.display());
         }
     }
 }
@@ -328,18 +332,4 @@ fn is_empty(directory: &Path) -> Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
         Err(error) => Err(error).with_context(|| format!("list {}", directory.display())),
     }
-}
-
-/// Ids of the processes with `path` in their environment or arguments, as every VMM has its slot.
-pub(crate) fn processes_that_name(path: &Path) -> Vec<u32> {
-    let path = path.as_os_str().as_encoded_bytes();
-    let names = |id: &u32| {
-        ["environ", "cmdline"].into_iter().any(|file| {
-            let text = std::fs::read(format!("/proc/{id}/{file}")).unwrap_or_default();
-            text.windows(path.len()).any(|window| window == path)
-        })
-    };
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    let ids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    ids.filter(names).collect()
 }

@@ -6,10 +6,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use e2e::gate::Gate;
 use e2e::launch::Lifetime;
+use e2e::left::processes_that_name;
 use e2e::stack::Service;
 use e2e::stack::service::{becomes_ready, says};
 
-use crate::stack::{Cases, processes_that_name};
+use crate::stack::Cases;
 
 /// 45 s for a service to end its work, though it has none.
 const GRACE: Duration = Duration::from_secs(45);

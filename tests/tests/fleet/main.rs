@@ -18,6 +18,7 @@ mod servers;
 mod soak;
 mod stage;
 mod support;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -48,6 +49,7 @@ fn main() -> ExitCode {
         Together guests::fifty_guests_that_die_at_once_are_fifty_failures_and_the_fleet_goes_on;
         Together guests::a_vmm_that_fails_is_tried_again_until_the_attempts_are_spent;
         Together caps::a_tenants_cap_holds_over_two_workers;
+        Together trace::a_job_is_one_trace_from_its_claim_to_its_report;
         Together soak::a_short_soak_loses_no_job_and_leaves_nothing;
     };
     // All at once: each waits more than it works.
