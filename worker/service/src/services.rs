@@ -1,12 +1,14 @@
 //! What every job of this worker uses: connections, buckets, the driver.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::Client;
 use async_nats::jetstream::{self, kv};
 use bus::lease::Leases;
 use bus::objects::Objects;
+use bus::retry::Policy;
 use schemas::HostClass;
 use schemas::names::bucket;
 use source::{Sources, SourcesParts};
@@ -24,6 +26,13 @@ use crate::queue::caps::Caps;
 use crate::queue::tenants::Tenants;
 use crate::scratch::Scratch;
 use crate::state_dir::StateDir;
+
+/// 2 min that a job waits for S3 while it reads its source or uploads: a server restarts within it, and the build is not lost.
+const WAIT_FOR_S3: Policy = Policy {
+    give_up_after: Some(Duration::from_mins(2)),
+    longest_wait: Duration::from_secs(5),
+    ..Policy::FOREVER
+};
 
 /// The parts that jobs share; clones are cheap.
 #[derive(Clone)]
@@ -100,6 +109,7 @@ impl Connections {
         let client = bus::nats::connect(&config.nats, &format!("worker {}", config.name)).await?;
         let objects = Objects::connect(&config.objects).await?;
         objects.wait_ready().await?;
+        let objects = objects.patient(WAIT_FOR_S3);
         Ok(Self {
             jetstream: jetstream::new(client.clone()),
             client,

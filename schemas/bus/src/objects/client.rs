@@ -21,6 +21,7 @@ use super::config::{Buckets, ObjectsConfig, RequestChecksums};
 use super::download::Download;
 use super::error::ObjectsError;
 use super::listed::{Listed, Page};
+use super::patience::{Patience, patiently};
 use super::upload::Upload;
 use crate::retry::{self, Failure, Policy};
 
@@ -38,6 +39,7 @@ const DEFAULT_REGION: &str = "us-east-1";
 pub struct Objects {
     client: Client,
     buckets: Buckets,
+    patience: Patience,
 }
 
 impl Objects {
@@ -75,7 +77,18 @@ impl Objects {
         Ok(Self {
             client,
             buckets: config.buckets.clone(),
+            patience: None,
         })
+    }
+
+    /// The same, which sends what it reads and writes again while the server is away, as `policy` says: for a service that would lose
+    /// work otherwise. Looking, listing and deleting are not waited for.
+    #[must_use]
+    pub fn patient(self, policy: Policy) -> Self {
+        Self {
+            patience: Some(policy),
+            ..self
+        }
     }
 
     /// Waits until the server answers, whatever it answers; says in the log that it waits. Fails when it refuses us.
@@ -114,19 +127,18 @@ impl Objects {
 
     /// Writes an object in one request. For what is in memory anyway; [`Objects::upload`] is for the rest.
     pub async fn put(&self, bucket: &str, key: &str, body: Bytes) -> Result<(), ObjectsError> {
-        let request = self
-            .client
-            .put_object()
-            .bucket(bucket)
-            .key(key)
-            .body(ByteStream::from(body));
-        match request.send().await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(ObjectsError::of(
-                format!("write {key} to the bucket {bucket}"),
-                error,
-            )),
-        }
+        patiently(self.patience, || async {
+            let body = ByteStream::from(body.clone());
+            let request = self.client.put_object().bucket(bucket).key(key).body(body);
+            match request.send().await {
+                Ok(_) => Ok(()),
+                Err(error) => Err(ObjectsError::of(
+                    format!("write {key} to the bucket {bucket}"),
+                    error,
+                )),
+            }
+        })
+        .await
     }
 
     /// The size of an object, none if it is absent. A missing bucket looks the same here.
@@ -200,6 +212,10 @@ impl Objects {
 
     /// Starts reading an object.
     pub async fn get(&self, bucket: &str, key: &str) -> Result<Download, ObjectsError> {
+        patiently(self.patience, || self.get_once(bucket, key)).await
+    }
+
+    async fn get_once(&self, bucket: &str, key: &str) -> Result<Download, ObjectsError> {
         match self
             .client
             .get_object()
@@ -225,7 +241,7 @@ impl Objects {
 
     /// Starts writing an object piece by piece. It exists once [`Upload::complete`] has returned.
     pub fn upload(&self, bucket: &str, key: &str) -> Upload {
-        Upload::new(self.client.clone(), bucket, key)
+        Upload::new(self.client.clone(), self.patience, bucket, key)
     }
 
     /// One request, without the SDK's own retries.

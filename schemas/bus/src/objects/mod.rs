@@ -8,6 +8,7 @@ mod config;
 mod download;
 mod error;
 mod listed;
+mod patience;
 #[cfg(test)]
 mod tests;
 mod upload;

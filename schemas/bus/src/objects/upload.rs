@@ -10,6 +10,7 @@ use bytes::{Bytes, BytesMut};
 use tracing::warn;
 
 use super::error::ObjectsError;
+use super::patience::{Patience, patiently};
 use crate::telemetry::Causes;
 
 /// 8 MiB: S3 wants at least 5 in every part but the last, and 10,000 of these are 78 GiB.
@@ -22,6 +23,7 @@ const MAX_PARTS: i32 = 10_000;
 #[derive(Debug)]
 pub struct Upload {
     client: Client,
+    patience: Patience,
     bucket: String,
     key: String,
     /// What is not sent yet; shorter than a part between two calls.
@@ -52,9 +54,10 @@ impl Multipart {
 }
 
 impl Upload {
-    pub(super) fn new(client: Client, bucket: &str, key: &str) -> Self {
+    pub(super) fn new(client: Client, patience: Patience, bucket: &str, key: &str) -> Self {
         Self {
             client,
+            patience,
             bucket: bucket.to_owned(),
             key: key.to_owned(),
             rest: BytesMut::new(),
@@ -103,18 +106,15 @@ impl Upload {
     }
 
     async fn put(&mut self) -> Result<(), ObjectsError> {
-        let body = ByteStream::from(self.rest.split().freeze());
-        let request = self
-            .client
-            .put_object()
-            .bucket(&self.bucket)
-            .key(&self.key)
-            .body(body);
-        request
-            .send()
-            .await
-            .map(drop)
-            .map_err(|error| ObjectsError::of(self.doing(), error))
+        let body = self.rest.split().freeze();
+        patiently(self.patience, || async {
+            let body = ByteStream::from(body.clone());
+            let request = self.client.put_object().bucket(&self.bucket).key(&self.key);
+            let put = request.body(body).send().await;
+            put.map(drop)
+                .map_err(|error| ObjectsError::of(self.doing(), error))
+        })
+        .await
     }
 
     async fn complete_multipart(&mut self) -> Result<(), ObjectsError> {
@@ -133,42 +133,40 @@ impl Upload {
             .client
             .complete_multipart_upload()
             .bucket(&self.bucket)
-            .key(&self.key);
-        let completed = request
+            .key(&self.key)
             .upload_id(&multipart.id)
-            .multipart_upload(parts)
-            .send()
-            .await;
-        completed
-            .map(drop)
-            .map_err(|error| ObjectsError::of(doing, error))
+            .multipart_upload(parts);
+        patiently(self.patience, || async {
+            let completed = request.clone().send().await;
+            completed
+                .map(drop)
+                .map_err(|error| ObjectsError::of(doing.clone(), error))
+        })
+        .await
     }
 
     /// Sends what is in memory as the next part.
     async fn send_part(&mut self) -> Result<(), ObjectsError> {
         let doing = self.doing();
-        let body = ByteStream::from(self.rest.split().freeze());
+        let body = self.rest.split().freeze();
+        let patience = self.patience;
         let too_large = ObjectsError::TooLarge {
             bucket: self.bucket.clone(),
             key: self.key.clone(),
         };
-        let request = self
-            .client
-            .upload_part()
-            .bucket(&self.bucket)
-            .key(&self.key);
+        let (client, bucket, key) = (self.client.clone(), self.bucket.clone(), self.key.clone());
         let multipart = self.multipart().await?;
         let number = i32::try_from(multipart.parts.len() + 1).unwrap_or(i32::MAX);
         if number > MAX_PARTS {
             return Err(too_large);
         }
-        let sent = request
-            .upload_id(&multipart.id)
-            .part_number(number)
-            .body(body)
-            .send()
-            .await;
-        let sent = sent.map_err(|error| ObjectsError::of(doing, error))?;
+        let sent = patiently(patience, || async {
+            let part = client.upload_part().bucket(&bucket).key(&key);
+            let part = part.upload_id(&multipart.id).part_number(number);
+            let sent = part.body(ByteStream::from(body.clone())).send().await;
+            sent.map_err(|error| ObjectsError::of(doing.clone(), error))
+        });
+        let sent = sent.await?;
         let part = CompletedPart::builder()
             .part_number(number)
             .set_e_tag(sent.e_tag)
@@ -185,10 +183,11 @@ impl Upload {
                 .create_multipart_upload()
                 .bucket(&self.bucket)
                 .key(&self.key);
-            let begun = request
-                .send()
-                .await
-                .map_err(|error| ObjectsError::of(self.doing(), error))?;
+            let begun = patiently(self.patience, || async {
+                let begun = request.clone().send().await;
+                begun.map_err(|error| ObjectsError::of(self.doing(), error))
+            });
+            let begun = begun.await?;
             self.multipart = Some(Multipart::begun(begun.upload_id, self.doing())?);
         }
         Ok(self.multipart.as_mut().expect("it was begun above"))
