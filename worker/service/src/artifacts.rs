@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use bus::objects::{Objects, ObjectsError, Upload};
 use schemas::artifact::Artifact;
+use schemas::event::EventKind;
 use schemas::guest::BUILD_ROOT;
 use schemas::names::artifact_object;
 use schemas::reason::Reason;
@@ -16,6 +17,7 @@ use sha2::{Digest, Sha256};
 use vm::{AgentClient, AgentError, FileRead};
 use wire::{Found, ListSpec, ReadSpec};
 
+use crate::events::Events;
 use crate::verdict::{self, Verdict};
 
 /// Most files of one artifact: what a large documentation tree has, twenty times over.
@@ -51,11 +53,22 @@ impl From<ObjectsError> for CollectError {
     }
 }
 
+/// From where artifacts are read, and to where.
+#[derive(Clone, Copy, Debug)]
+pub struct Way<'a> {
+    /// The guest that has them.
+    pub agent: &'a AgentClient,
+    /// Where they are stored.
+    pub objects: &'a Objects,
+    /// Under whose name.
+    pub tenant: &'a Token,
+    /// Where each is told of.
+    pub events: &'a Events,
+}
+
 /// Reads out what applies after steps that all succeeded, or did not; what was stored before an error stays in `stored`.
 pub async fn collect(
-    agent: &AgentClient,
-    objects: &Objects,
-    tenant: &Token,
+    way: Way<'_>,
     artifacts: &[Artifact],
     steps_succeeded: bool,
     stored: &mut Vec<ArtifactRef>,
@@ -67,12 +80,19 @@ pub async fn collect(
     wanted.sort_by(|a, b| a.name.cmp(&b.name));
     let mut missing = None;
     for artifact in wanted {
-        let files = list(agent, artifact).await?;
+        let files = list(way.agent, artifact).await?;
         if files.is_empty() && artifact.required && missing.is_none() {
             missing = Some(verdict::of_missing(artifact));
         }
+        let count = files.len();
         for file in files {
-            stored.push(store(agent, objects, tenant, artifact, &file).await?);
+            stored.push(store(way, artifact, &file).await?);
+        }
+        if count > 0 {
+            let what = format!("{}: {count} files", artifact.name);
+            way.events
+                .say(EventKind::ArtifactUploaded, None, Some(what))
+                .await;
         }
     }
     missing.map_or(Ok(()), |verdict| Err(CollectError::Verdict(verdict)))
@@ -111,12 +131,16 @@ async fn list(agent: &AgentClient, artifact: &Artifact) -> Result<Vec<Found>, Co
 
 /// Stores one file. An object that is there already is not uploaded again, but the bytes are read and hashed all the same.
 async fn store(
-    agent: &AgentClient,
-    objects: &Objects,
-    tenant: &Token,
+    way: Way<'_>,
     artifact: &Artifact,
     found: &Found,
 ) -> Result<ArtifactRef, CollectError> {
+    let Way {
+        agent,
+        objects,
+        tenant,
+        events: _,
+    } = way;
     let spec = ReadSpec {
         root: BUILD_ROOT.into(),
         path: found.path.clone(),

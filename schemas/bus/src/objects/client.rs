@@ -82,7 +82,7 @@ impl Objects {
     }
 
     /// The same, which sends what it reads and writes again while the server is away, as `policy` says: for a service that would lose
-    /// work otherwise. Looking, listing and deleting are not waited for.
+    /// work otherwise. Listing and deleting are not waited for.
     #[must_use]
     pub fn patient(self, policy: Policy) -> Self {
         Self {
@@ -149,6 +149,10 @@ impl Objects {
 
     /// The size and age of an object, none if it is absent. A missing bucket looks the same here.
     pub async fn look(&self, bucket: &str, key: &str) -> Result<Option<Listed>, ObjectsError> {
+        patiently(self.patience, || self.look_once(bucket, key)).await
+    }
+
+    async fn look_once(&self, bucket: &str, key: &str) -> Result<Option<Listed>, ObjectsError> {
         match self
             .client
             .head_object()

@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use tracing::{Instrument as _, info_span};
 
 use super::Attempt;
-use crate::artifacts::{self, COLLECT_WITHIN, CollectError};
+use crate::artifacts::{self, COLLECT_WITHIN, CollectError, Way};
 use crate::build::{Build, PutError};
 use crate::cancels::Cancel;
 use crate::lifecycle::Event;
@@ -191,14 +191,14 @@ impl Attempt {
             .job
             .as_ref()
             .expect("a message without a job has no artifacts");
-        let collected = artifacts::collect(
-            build.agent(),
-            &self.services.objects,
-            &self.subject.tenant,
-            &job.artifacts,
-            succeeded,
-            &mut self.gathered.artifacts,
-        );
+        let way = Way {
+            agent: build.agent(),
+            objects: &self.services.objects,
+            tenant: &self.subject.tenant,
+            events: &self.events,
+        };
+        let collected =
+            artifacts::collect(way, &job.artifacts, succeeded, &mut self.gathered.artifacts);
         match timeout(COLLECT_WITHIN, collected.instrument(info_span!("upload"))).await {
             Ok(Ok(())) => Event::Done,
             Ok(Err(CollectError::Verdict(verdict))) => Event::Ended(verdict),
