@@ -300,10 +300,12 @@ fn empty(directory: &Path) -> Result<()> {
     let context = || format!("empty {}", directory.display());
     for entry in fs::read_dir(directory).with_context(context)? {
         let path = entry.with_context(context)?.path();
-        let removed = match path.is_dir() {
-            true => fs::remove_dir_all(&path),
-            false if path.ends_with("lock") => Ok(()),
-            false => fs::remove_file(&path),
+        let removed = if path.is_dir() {
+            fs::remove_dir_all(&path)
+        } else if path.ends_with("lock") {
+            Ok(())
+        } else {
+            fs::remove_file(&path)
         };
         removed.with_context(context)?;
     }

@@ -40,7 +40,7 @@ impl Fault {
         let vmm = match guests {
             // It is no process of its own.
             Guests::Fake => 0,
-            Guests::Real => 3,
+            Guests::Real => 6,
         };
         dice.choose(&[
             (Self::WorkerKilled, 4),

@@ -101,10 +101,11 @@ async fn serve(mut requests: mpsc::UnboundedReceiver<Request>) -> Result<()> {
         }
     }
     drop(running);
-    match all_good {
-        true => fleet.finish().await,
+    if all_good {
+        fleet.finish().await
+    } else {
         // The logs tell why.
-        false => fleet.stop().await,
+        fleet.stop().await
     }
 }
 
