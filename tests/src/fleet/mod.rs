@@ -9,8 +9,10 @@
 //!   <worker>/worker/        its state
 //! ```
 //!
-//! What always holds: a fleet that was stopped leaves no process, and one that is finished no file; servers that are started again have their streams, objects and
-//! addresses.
+//! What always holds: a fleet that was stopped leaves no process, and one that is finished no file; servers that are started again have
+//! their streams, objects and addresses.
+
+mod environments;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -18,23 +20,19 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
-use bus::objects::{Objects, ObjectsConfig};
 use futures_util::TryStreamExt as _;
 use schemas::guest::CA_BUNDLE;
 use schemas::names::{self, bucket, stream};
-use schemas::{Sha256Digest, Token, Trust, WorkerState};
-use serde_json::{Value, json};
+use schemas::{Token, WorkerState};
 
-use crate::archive;
-use crate::fake::Fate;
-use crate::fake::publish::{Publisher, TEMPLATE, environment};
+use environments::Environments;
+
 use crate::launch::{Lifetime, ServerOptions};
 use crate::left;
 use crate::nats::NatsServer;
 use crate::process::Process;
 use crate::programs::Programs;
-use crate::queue::{self, Queue, SOURCES};
-use crate::root;
+use crate::queue::Queue;
 use crate::s3::S3Server;
 use crate::stack::{Reachable, Servers, Service, Services, StackOptions, acquire};
 use crate::state::State;
@@ -47,9 +45,6 @@ const GRACE: Duration = Duration::from_secs(45);
 /// 1 min for what workers do after the last result, orphans of a killed fake worker included: their steps take seconds.
 const CLEAN_DEADLINE: Duration = Duration::from_mins(1);
 
-/// The source of every job.
-const SOURCE: [(&str, &str); 1] = [("hello.txt", "hello\n")];
-
 /// What the workers of a fleet run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guests {
@@ -57,15 +52,6 @@ pub enum Guests {
     Fake,
     /// Small virtual machines, all of them steady: their template is baked for the first job.
     Real,
-}
-
-/// Where environments come from.
-#[derive(Debug)]
-enum Environments {
-    /// Their snapshots are published here.
-    Published(Box<Publisher>),
-    /// The bakery makes them.
-    Baked,
 }
 
 /// A running fleet. Dropping it kills it and leaves its files, to be read. Its workers belong to whoever starts them.
@@ -95,10 +81,7 @@ impl Fleet {
         let services = configure(&directory, &programs, &servers, guests)?;
         services.bakery.run(&["init"]).await?;
         let queue = Queue::open(&servers).await?;
-        let environments = match guests {
-            Guests::Fake => Environments::Published(publisher(&servers, &queue).await?),
-            Guests::Real => Environments::Baked,
-        };
+        let environments = Environments::of(guests, &servers, &queue).await?;
         let bakery = services.bakery.start(Lifetime::Owner).await?;
         let fleet = Self {
             bakery,
@@ -110,68 +93,8 @@ impl Fleet {
             directory,
             _lock: lock,
         };
-        if guests == Guests::Real {
-            fleet.apply(&fleet.tiny_template().await?, &[]).await?;
-        }
         fleet.define(&fleet.queue.tenant).await?;
         Ok(fleet)
-    }
-
-    /// A job of one shell step in a guest of that fate, for a publisher of this fleet.
-    pub fn job(queue: &Queue, fate: Fate, script: &str) -> Result<Value> {
-        let digest = Sha256Digest::of(&archive::pack(&SOURCE)?);
-        let key = names::source_object(&queue.tenant, &digest);
-        let source = queue::source(&format!("s3://{SOURCES}/{key}"), &digest);
-        Ok(queue::job(&source, fate.as_str(), script))
-    }
-
-    /// Gives a tenant its source and its environments, for jobs whose author is not trusted.
-    async fn define(&self, tenant: &Token) -> Result<()> {
-        self.queue.of_tenant(tenant).store_source(&SOURCE).await?;
-        match &self.environments {
-            Environments::Published(publisher) => self.publish(publisher, tenant).await,
-            Environments::Baked => {
-                let steady = json!(environment(Fate::Steady));
-                self.apply(&steady, &["--tenant", tenant.as_str()]).await
-            }
-        }
-    }
-
-    /// Stores the definition of each fate, and its snapshot.
-    async fn publish(&self, publisher: &Publisher, tenant: &Token) -> Result<()> {
-        let definitions = self.queue.jetstream().get_key_value(bucket::ENVIRONMENTS);
-        let definitions = definitions.await.context("open the definitions")?;
-        for fate in Fate::ALL {
-            let definition = environment(fate);
-            let text = serde_json::to_vec(&definition).context("write a definition")?;
-            let key = names::environment_key(tenant, &definition.name);
-            let stored = definitions.put(key, text.into()).await;
-            stored.context("store a definition")?;
-            publisher
-                .environment(tenant, Trust::Untrusted, fate)
-                .await?;
-        }
-        Ok(())
-    }
-
-    /// Has a definition applied as an operator does.
-    async fn apply(&self, definition: &Value, arguments: &[&str]) -> Result<()> {
-        let path = self.directory.join("definition.json");
-        fs::write(&path, definition.to_string()).context("write a definition")?;
-        let path = path.to_str().context("a path in UTF-8")?;
-        let arguments = [&["apply"], arguments, &[path]].concat();
-        self.services.bakery.run(&arguments).await
-    }
-
-    /// A template that is baked in seconds.
-    async fn tiny_template(&self) -> Result<Value> {
-        Ok(json!({
-            "schema": "sourdough/template/v1",
-            "name": TEMPLATE,
-            "base": self.queue.store_archive(root::tiny()?).await?,
-            "resources": {"vcpu": 1, "memory_mib": 128, "disk_mib": 256},
-            "ca": "none",
-        }))
     }
 
     /// A publisher for another tenant, whose source and environments are made.
@@ -333,18 +256,4 @@ fn configure(
         services.worker.program.clone_from(&programs.fake_worker);
     }
     Ok(services)
-}
-
-async fn publisher(servers: &Servers, queue: &Queue) -> Result<Box<Publisher>> {
-    let config = ObjectsConfig {
-        endpoint: Some(servers.s3.endpoint().to_owned()),
-        ..ObjectsConfig::default()
-    };
-    let credentials = servers.s3.credentials();
-    let (access, secret) = (&credentials.access_key, &credentials.secret_key);
-    let objects = Objects::connect_as(&config, access, secret).await?;
-    let pointers = queue.jetstream().get_key_value(bucket::SNAPSHOTS).await;
-    let pointers = pointers.context("open the bucket of pointers")?;
-    let publisher = Box::pin(Publisher::start(objects, pointers)).await?;
-    Ok(Box::new(publisher))
 }
