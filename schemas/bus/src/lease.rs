@@ -10,17 +10,22 @@
 //! What always holds: whoever holds a lease has a revision that nobody else can have; work that runs under a lease is dropped before the
 //! server can give the lease to another, even while the server cannot be reached.
 
+mod confirmed;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::publish::PublishAck;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::jetstream::{Context, kv};
 use schemas::names::bucket;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout_at};
 use tracing::{debug, warn};
+
+use confirmed::{Answer, Confirmed};
 
 /// 25 s: two renewals may be lost on the way. It belongs to the value, so every renewal sends it again.
 pub const TTL: Duration = Duration::from_secs(25);
@@ -40,9 +45,7 @@ pub struct Lease {
     holder: String,
     /// What taking it gave: nobody else ever has the same.
     taken: u64,
-    revision: u64,
-    /// When the renewal that the server confirmed last was sent.
-    sent_at: Instant,
+    confirmed: Confirmed,
 }
 
 /// The bucket of leases. Clones are cheap.
@@ -107,15 +110,16 @@ impl Leases {
         };
         let sent_at = Instant::now();
         match self.put(key, holder, free_since, None).await {
-            Ok(revision) => {
+            Ok(PublishAck {
+                sequence: revision, ..
+            }) => {
                 debug!(key, holder, "lease taken");
                 Ok(Some(Lease {
                     leases: self.clone(),
                     key: key.to_owned(),
                     holder: holder.to_owned(),
                     taken: revision,
-                    revision,
-                    sent_at,
+                    confirmed: Confirmed { revision, sent_at },
                 }))
             }
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(None),
@@ -135,7 +139,7 @@ impl Leases {
         holder: &str,
         after: u64,
         id: Option<String>,
-    ) -> Result<u64, PublishError> {
+    ) -> Result<PublishAck, PublishError> {
         let message = PublishMessage::build()
             .payload(holder.to_owned().into())
             .ttl(TTL)
@@ -145,7 +149,7 @@ impl Leases {
             None => message,
         };
         let stored = self.shared.jetstream.send_publish(subject(key), message);
-        Ok(stored.await?.await?.sequence)
+        stored.await?.await
     }
 }
 
@@ -160,12 +164,12 @@ impl Lease {
 
     /// Until when the work under it may go on; later than now, it is surely ours. Every renewal moves it.
     pub fn held_until(&self) -> Instant {
-        self.sent_at + LOST_AFTER
+        self.confirmed.sent_at + LOST_AFTER
     }
 
     /// Gives it back. Where that does not succeed, it goes when its time is over.
     pub async fn release(self) {
-        let mut gone = self.delete(self.revision).await;
+        let mut gone = self.delete(self.confirmed.revision).await;
         if gone.is_err()
             && let Ok(revision) = self.unconfirmed().await
         {
@@ -208,24 +212,34 @@ impl Lease {
     pub async fn renew(&mut self) -> Result<(), LeaseError> {
         match self.put_again().await {
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => {
-                self.revision = self.unconfirmed().await?;
+                self.confirmed.revision = self.unconfirmed().await?;
                 self.put_again().await.map_err(failed("renew", &self.key))
             }
             put => put.map_err(failed("renew", &self.key)),
         }
     }
 
+    /// Puts it until something is stored that was not there before: the second time at the latest, since the id has then a revision that
+    /// was never known here.
     async fn put_again(&mut self) -> Result<(), PublishError> {
-        let (sent_at, id) = (Instant::now(), Some(self.renewal()));
-        let put = self.leases.put(&self.key, &self.holder, self.revision, id);
-        self.revision = put.await?;
-        self.sent_at = sent_at;
-        Ok(())
+        loop {
+            let (sent_at, after) = (Instant::now(), self.confirmed.revision);
+            let id = Some(self.renewal());
+            let put = self.leases.put(&self.key, &self.holder, after, id);
+            match self.confirmed.after(&put.await?, sent_at) {
+                Answer::Renewed(confirmed) => {
+                    self.confirmed = confirmed;
+                    return Ok(());
+                }
+                Answer::StoredBefore(confirmed) => self.confirmed = confirmed,
+            }
+        }
     }
 
     /// The id of the renewal that follows the revision that is known.
     fn renewal(&self) -> String {
-        format!("{}-{}-{}", self.key, self.taken, self.revision)
+        let Confirmed { revision, .. } = self.confirmed;
+        format!("{}-{}-{revision}", self.key, self.taken)
     }
 
     /// The revision of a renewal that was stored and not confirmed.
@@ -271,66 +285,4 @@ where
 }
 
 #[cfg(test)]
-mod tests {
-    use async_nats::jetstream;
-
-    use super::*;
-
-    /// A lease in a bucket of a real nats-server; none where there is no server.
-    async fn lease() -> Option<(Lease, Leases)> {
-        let Ok(url) = std::env::var("NATS_URL") else {
-            eprintln!("skipped: no NATS_URL");
-            return None;
-        };
-        let jetstream = jetstream::new(async_nats::connect(url).await.unwrap());
-        crate::streams::provision(&jetstream, 1).await.unwrap();
-        let leases = Leases::open(&jetstream).await.unwrap();
-        let key = format!("test.{}", uuid::Uuid::new_v4());
-        let lease = leases.take(&key, "one").await.unwrap().unwrap();
-        assert!(leases.take(&key, "two").await.unwrap().is_none());
-        Some((lease, leases))
-    }
-
-    #[tokio::test]
-    async fn a_renewal_whose_confirmation_was_lost_loses_no_lease() {
-        let Some((mut lease, _)) = lease().await else {
-            return;
-        };
-        let before = (lease.revision, lease.sent_at);
-        lease.renew().await.unwrap();
-        // The server stored it, and its answer was not heard.
-        (lease.revision, lease.sent_at) = before;
-        lease.renew().await.unwrap();
-        lease.renew().await.unwrap();
-        assert!(lease.revision >= before.0 + 3 && lease.sent_at > before.1);
-    }
-
-    #[tokio::test]
-    async fn a_lease_is_given_back_whose_last_renewal_was_not_confirmed() {
-        let Some((mut lease, leases)) = lease().await else {
-            return;
-        };
-        let (before, key) = (lease.revision, lease.key.clone());
-        lease.renew().await.unwrap();
-        lease.revision = before;
-        lease.release().await;
-        assert!(leases.take(&key, "two").await.unwrap().is_some());
-    }
-
-    #[tokio::test]
-    async fn what_somebody_else_took_is_lost_and_what_was_released_is_free() {
-        let Some((mut lease, leases)) = lease().await else {
-            return;
-        };
-        leases.shared.bucket.delete(&lease.key).await.unwrap();
-        let mut taken = leases.take(&lease.key, "two").await.unwrap().unwrap();
-        let renewed = lease.renew().await;
-        assert!(matches!(renewed, Err(LeaseError::Lost { .. })));
-        // Not that of another: it has a revision of its own.
-        lease.release().await;
-        taken.renew().await.unwrap();
-        let key = taken.key.clone();
-        taken.release().await;
-        assert!(leases.take(&key, "three").await.unwrap().is_some());
-    }
-}
+mod tests;

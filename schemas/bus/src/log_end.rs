@@ -1,6 +1,11 @@
 //! The end of a job's live log that nobody writes any more: of an attempt whose worker was lost, marked by whoever takes the job over.
 //!
-//! What always holds: a log that lacks its end is no reason to do anything again, so whoever cannot mark it goes on.
+//! What always holds: it is marked before the job's record says that the worker was lost ([`Record::lost`], then
+//! [`Record::mark_lost`]), so that whoever dies between the two leaves it to the next, who at worst says it twice. A log that lacks its
+//! end is no reason to do anything again, so whoever cannot mark it goes on.
+//!
+//! [`Record::lost`]: crate::jobs::Record::lost
+//! [`Record::mark_lost`]: crate::jobs::Record::mark_lost
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::Context;

@@ -138,8 +138,9 @@ impl Ending {
         let end = match Job::parse(&queued.body) {
             Err(error) => End::from(Refusal::invalid(id.clone(), &error)),
             Ok(job) => {
-                if cancelled && let Some(lost) = record.mark_lost().await? {
+                if cancelled && let Some(lost) = record.lost() {
                     log_end::say_lost(&self.jetstream, tenant, id, &lost).await;
+                    record.mark_lost().await?;
                 }
                 let known = Known {
                     job: &job,
