@@ -8,11 +8,14 @@
 //!   └───────────────────────── a guest's command ran ─────────────────────┘
 //! ```
 //!
-//! What always holds: only what fails before any command of the guest ran counts against the host, so no job can pause it.
+//! What always holds: only what fails before any command of the guest ran counts against the host, and a snapshot whose guests do not thaw
+//! counts once, so neither a job nor an environment can pause it.
 
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use schemas::Sha256Digest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -22,6 +25,10 @@ const FAILURES: u32 = 3;
 
 /// 30 s: what a restart of S3 or the end of somebody else's full disk takes.
 const FIRST_PAUSE: Duration = Duration::from_secs(30);
+
+/// 30 s for a trial to say something of the host: a job forks and runs its first command within it, and one that takes longer is parked
+/// or waits for its source, and must not keep the host from being tried by another.
+const TRIAL: Duration = Duration::from_secs(30);
 
 /// 5 min: a host that was mended is back before anybody asks.
 const LONGEST_PAUSE: Duration = Duration::from_mins(5);
@@ -45,16 +52,23 @@ pub enum Allowed {
     NoneUntil(Instant),
 }
 
-/// A job that tries the host out. While it is held, and for no longer than [`FIRST_PAUSE`], no other job is taken.
+/// A job that tries the host out. While it is held, and for no longer than 30 s, no other job is taken.
 #[derive(Debug)]
 pub struct Trial {
     health: Health,
+    /// Which trial it is: it ends no other.
+    since: Instant,
 }
 
 impl Health {
     /// The host failed a job before any command of its guest ran. `why` is for people.
     pub fn host_failed(&self, why: &str) {
         self.change(|breaker| breaker.host_failed(Instant::now(), why));
+    }
+
+    /// A guest of that snapshot did not thaw here, which may be the host's fault or the snapshot's. `why` is for people.
+    pub fn thaw_failed(&self, snapshot: Sha256Digest, why: &str) {
+        self.change(|breaker| breaker.thaw_failed(Instant::now(), snapshot, why));
     }
 
     /// A guest's command ran here: what failed before is over.
@@ -69,9 +83,11 @@ impl Health {
 
     /// To be called for a job that was taken; gives something where it tries the host out.
     pub fn try_out(&self) -> Option<Trial> {
-        let tries = self.breaker().try_out(Instant::now());
+        let since = Instant::now();
+        let tries = self.breaker().try_out(since);
         tries.then(|| Trial {
             health: self.clone(),
+            since,
         })
     }
 
@@ -80,6 +96,7 @@ impl Health {
         self.reason.subscribe()
     }
 
+    /// It is told under the lock, so that what is said last is what holds; neither the log nor a receiver asks for the lock again.
     fn change(&self, change: impl FnOnce(&mut Breaker)) {
         let mut breaker = self.breaker();
         let before = (breaker.state, breaker.reason().is_some());
@@ -104,7 +121,8 @@ impl Health {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        self.health.change(Breaker::trial_ended);
+        self.health
+            .change(|breaker| breaker.trial_ended(self.since));
     }
 }
 
@@ -114,6 +132,8 @@ struct Breaker {
     state: State,
     /// The last failure.
     why: String,
+    /// Snapshots whose guests did not thaw since a guest's command ran: one for each failure that counted.
+    suspects: BTreeSet<Sha256Digest>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +168,14 @@ impl Breaker {
         };
     }
 
+    fn thaw_failed(&mut self, now: Instant, snapshot: Sha256Digest, why: &str) {
+        if self.suspects.insert(snapshot) {
+            self.host_failed(now, why);
+        }
+    }
+
     fn guest_ran(&mut self) {
+        self.suspects.clear();
         self.state = State::default();
     }
 
@@ -156,8 +183,8 @@ impl Breaker {
         match self.state {
             State::Closed { .. } => Allowed::All,
             State::Open { until, .. } if now < until => Allowed::NoneUntil(until),
-            State::HalfOpen { since, .. } if now < since + FIRST_PAUSE => {
-                Allowed::NoneUntil(since + FIRST_PAUSE)
+            State::HalfOpen { since, .. } if now < since + TRIAL => {
+                Allowed::NoneUntil(since + TRIAL)
             }
             State::Open { .. } | State::HalfOpen { .. } => Allowed::One,
         }
@@ -173,13 +200,16 @@ impl Breaker {
         }
     }
 
-    /// The trial said nothing of the host: another is tried at once.
-    fn trial_ended(&mut self) {
-        if let State::HalfOpen { since, pause } = self.state {
-            self.state = State::Open {
-                until: since,
-                pause,
-            };
+    /// The trial of `begun` said nothing of the host: another is tried at once, unless one is already.
+    fn trial_ended(&mut self, begun: Instant) {
+        match self.state {
+            State::HalfOpen { since, pause } if since == begun => {
+                self.state = State::Open {
+                    until: since,
+                    pause,
+                };
+            }
+            State::Closed { .. } | State::Open { .. } | State::HalfOpen { .. } => {}
         }
     }
 
@@ -204,85 +234,4 @@ impl State {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::time::{advance, sleep_until};
-
-    use super::*;
-
-    fn paused() -> Health {
-        let health = Health::default();
-        for _ in 0..FAILURES {
-            assert_eq!(health.allows(), Allowed::All);
-            health.host_failed("fork: no space");
-        }
-        health
-    }
-
-    /// How long nothing is taken.
-    fn pause(health: &Health) -> Duration {
-        match health.allows() {
-            Allowed::NoneUntil(until) => until - Instant::now(),
-            Allowed::All | Allowed::One => Duration::ZERO,
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn three_failures_in_a_row_pause_the_host_and_say_why() {
-        let health = paused();
-        assert_eq!(pause(&health), FIRST_PAUSE);
-        let reason = health.reasons().borrow().clone().unwrap();
-        assert!(reason.contains("fork: no space"), "{reason}");
-        health.host_failed("of a job that ran already");
-        assert_eq!(pause(&health), FIRST_PAUSE, "it is no longer for that");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_command_that_ran_ends_the_row() {
-        let health = Health::default();
-        for _ in 0..10 {
-            health.host_failed("s3");
-            health.host_failed("s3");
-            health.guest_ran();
-        }
-        assert_eq!(health.allows(), Allowed::All);
-        assert_eq!(*health.reasons().borrow(), None);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn after_the_pause_one_job_is_tried_alone() {
-        let health = paused();
-        assert!(health.try_out().is_none());
-        advance(FIRST_PAUSE).await;
-        assert_eq!(health.allows(), Allowed::One);
-        let trial = health.try_out().unwrap();
-        assert_eq!(pause(&health), FIRST_PAUSE, "no other beside it");
-        health.guest_ran();
-        drop(trial);
-        assert_eq!(health.allows(), Allowed::All);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_trial_that_fails_doubles_the_pause_up_to_five_minutes() {
-        let health = paused();
-        let mut pauses = Vec::new();
-        for _ in 0..6 {
-            pauses.push(pause(&health).as_secs());
-            sleep_until(Instant::now() + pause(&health)).await;
-            let trial = health.try_out().unwrap();
-            health.host_failed("s3");
-            drop(trial);
-        }
-        assert_eq!(pauses, [30, 60, 120, 240, 300, 300]);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_trial_that_says_nothing_of_the_host_makes_room_for_another() {
-        let health = paused();
-        advance(FIRST_PAUSE).await;
-        drop(health.try_out().unwrap());
-        assert_eq!(health.allows(), Allowed::One);
-        let _parked = health.try_out().unwrap();
-        advance(FIRST_PAUSE).await;
-        assert_eq!(health.allows(), Allowed::One);
-    }
-}
+mod tests;

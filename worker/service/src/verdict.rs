@@ -25,8 +25,19 @@ pub struct Verdict {
     pub message: String,
     /// Another attempt would end the same, whatever the reason says.
     for_good: bool,
-    /// It says something of this host, and not of what it was given.
-    of_host: bool,
+    /// What it says of this host.
+    suspect: Suspect,
+}
+
+/// Whose fault a failure may be that came before any command of the guest ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suspect {
+    /// Not this host's.
+    Other,
+    /// This host's: its disk, its VMM, its way to the object store.
+    Host,
+    /// This host's, or that of the snapshot whose guest did not thaw: a tenant's setup wrote it.
+    HostOrSnapshot,
 }
 
 impl Verdict {
@@ -36,7 +47,7 @@ impl Verdict {
             reason,
             message: message.into(),
             for_good: false,
-            of_host: false,
+            suspect: Suspect::Other,
         }
     }
 
@@ -49,13 +60,14 @@ impl Verdict {
         }
     }
 
-    /// The same, and it says something of this host.
+    /// The same, and it is this host's fault.
     #[must_use]
     pub fn of_host(self) -> Self {
-        Self {
-            of_host: true,
-            ..self
-        }
+        self.suspecting(Suspect::Host)
+    }
+
+    fn suspecting(self, suspect: Suspect) -> Self {
+        Self { suspect, ..self }
     }
 
     /// Its end was asked for.
@@ -73,9 +85,9 @@ impl Verdict {
         Self::new(reason, bus::telemetry::Causes(error).to_string())
     }
 
-    /// Whether it says something of this host: its disk, its VMM, its way to the object store.
-    pub fn is_of_host(&self) -> bool {
-        self.of_host
+    /// Whose fault it may be.
+    pub fn suspect(&self) -> Suspect {
+        self.suspect
     }
 
     /// Whether another attempt could end differently: only the host's own trouble is tried again.
@@ -218,22 +230,19 @@ pub fn of_missing(artifact: &Artifact) -> Verdict {
 
 impl From<&SourceError> for Verdict {
     fn from(error: &SourceError) -> Self {
-        Self {
-            of_host: source_is_of_host(error),
-            ..Verdict::host(error.reason(), error)
-        }
+        Verdict::host(error.reason(), error).suspecting(suspect_of_source(error))
     }
 }
 
 /// The object store as it is seen from here, and the disk; servers of others and what they send say nothing of this host.
-fn source_is_of_host(error: &SourceError) -> bool {
+fn suspect_of_source(error: &SourceError) -> Suspect {
     match error {
         SourceError::Objects { .. }
         | SourceError::Store { .. }
         | SourceError::Delete { .. }
         | SourceError::Download { .. }
-        | SourceError::Spool(_) => true,
-        SourceError::Shared(error) => source_is_of_host(error),
+        | SourceError::Spool(_) => Suspect::Host,
+        SourceError::Shared(error) => suspect_of_source(error),
         SourceError::Address { .. }
         | SourceError::NotAllowed { .. }
         | SourceError::Missing { .. }
@@ -246,15 +255,15 @@ fn source_is_of_host(error: &SourceError) -> bool {
         | SourceError::Input { .. }
         | SourceError::Tenant { .. }
         | SourceError::Values { .. }
-        | SourceError::Agent(_) => false,
+        | SourceError::Agent(_) => Suspect::Other,
     }
 }
 
 impl From<&StoreError> for Verdict {
     fn from(error: &StoreError) -> Self {
-        let of_host = match error {
+        let suspect = match error {
             StoreError::Disk { .. } | StoreError::Objects { .. } | StoreError::Download { .. } => {
-                true
+                Suspect::Host
             }
             // The same from everywhere.
             StoreError::NotFound { .. }
@@ -263,26 +272,25 @@ impl From<&StoreError> for Verdict {
             | StoreError::NoManifest { .. }
             | StoreError::BadManifest { .. }
             | StoreError::Unpublishable { .. }
-            | StoreError::Pointers { .. } => false,
+            | StoreError::Pointers { .. } => Suspect::Other,
         };
-        Self {
-            of_host,
-            ..Verdict::host(Reason::SnapshotUnavailable, error)
-        }
+        Verdict::host(Reason::SnapshotUnavailable, error).suspecting(suspect)
     }
 }
 
 impl From<&VmError> for Verdict {
     fn from(error: &VmError) -> Self {
-        let reason = match error {
-            VmError::Snapshot { .. } => Reason::SnapshotUnavailable,
-            VmError::Start { .. }
-            | VmError::Vmm { .. }
-            | VmError::Silent { .. }
-            | VmError::Agent { .. }
-            | VmError::Io { .. } => Reason::HostFailed,
+        let (reason, suspect) = match error {
+            // The same from everywhere.
+            VmError::Snapshot { .. } => (Reason::SnapshotUnavailable, Suspect::Other),
+            VmError::Start { .. } | VmError::Vmm { .. } | VmError::Io { .. } => {
+                (Reason::HostFailed, Suspect::Host)
+            }
+            VmError::Silent { .. } | VmError::Agent { .. } => {
+                (Reason::HostFailed, Suspect::HostOrSnapshot)
+            }
         };
-        Verdict::host(reason, error).of_host()
+        Verdict::host(reason, error).suspecting(suspect)
     }
 }
 

@@ -17,7 +17,7 @@ use crate::lifecycle::Event;
 use crate::report::Subject;
 use crate::resolve::{self, Domain, Resolution, Resolved};
 use crate::services::Services;
-use crate::verdict::Verdict;
+use crate::verdict::{Suspect, Verdict};
 
 impl Attempt {
     /// Looks for everything, and records the attempt unless the job is to be parked: a host's trouble counts as well.
@@ -46,10 +46,15 @@ impl Attempt {
         }
     }
 
-    /// Counts what says something of this host, as long as no command of a guest ran.
+    /// Counts what may be this host's fault, as long as no command of a guest ran.
     pub(super) fn blame(&self, verdict: &Verdict) {
-        if verdict.is_of_host() {
-            self.services.health.host_failed(&verdict.message);
+        let health = &self.services.health;
+        match (verdict.suspect(), &self.resolved) {
+            (Suspect::Other, _) => {}
+            (Suspect::HostOrSnapshot, Some(resolved)) => {
+                health.thaw_failed(resolved.snapshot.digest, &verdict.message);
+            }
+            (Suspect::Host | Suspect::HostOrSnapshot, _) => health.host_failed(&verdict.message),
         }
     }
 
@@ -105,13 +110,16 @@ impl Attempt {
         } = &self.subject;
         let record = self.record.as_mut();
         let record = record.expect("a message without a job begins nothing");
+        // Before, since the write may be cut off after the server has stored it.
+        self.log_is_due = true;
         match record.begin(worker).await {
             Ok(()) => {
                 info!(job = %job_id, %tenant, attempt, "attempt begins");
-                self.log_is_due = true;
                 None
             }
             Err(error) => {
+                // Its number may be another's.
+                self.log_is_due = false;
                 warn!(job = %job_id, error = %bus::telemetry::Causes(&error), "no attempt recorded");
                 Some(Event::NoRecord)
             }

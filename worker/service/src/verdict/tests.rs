@@ -114,15 +114,35 @@ fn an_object_store_that_fails_and_a_full_disk_are_the_hosts_and_what_is_damaged_
     let full = || std::io::Error::other("no space left on device");
     let spool = SourceError::Spool(full());
     let shared = SourceError::Shared(std::sync::Arc::new(SourceError::Spool(full())));
-    assert!(Verdict::from(&spool).is_of_host() && Verdict::from(&shared).is_of_host());
+    for error in [&spool, &shared] {
+        assert_eq!(Verdict::from(error).suspect(), Suspect::Host);
+    }
     let disk = StoreError::Disk {
         doing: "write a chunk".into(),
         source: full(),
     };
-    assert!(Verdict::from(&disk).is_of_host());
+    assert_eq!(Verdict::from(&disk).suspect(), Suspect::Host);
     let key = schemas::Sha256Digest::of("key");
     let gone = StoreError::NotFound { key };
-    assert!(!Verdict::from(&gone).is_of_host());
+    assert_eq!(Verdict::from(&gone).suspect(), Suspect::Other);
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_used_is_not_the_hosts_and_one_that_does_not_thaw_may_be() {
+    let (dir, problem) = ("snapshot".into(), "no state".into());
+    let bad = VmError::Snapshot { dir, problem };
+    assert_eq!(Verdict::from(&bad).suspect(), Suspect::Other);
+    let silent = VmError::Silent {
+        doing: "thaw the guest".into(),
+        limit: std::time::Duration::from_secs(10),
+        console: String::new(),
+    };
+    assert_eq!(Verdict::from(&silent).suspect(), Suspect::HostOrSnapshot);
+    let refused = VmError::Vmm {
+        doing: "load the snapshot".into(),
+        problem: "no memory".into(),
+    };
+    assert_eq!(Verdict::from(&refused).suspect(), Suspect::Host);
 }
 
 #[test]
