@@ -1,38 +1,23 @@
 //! The client of one S3 server.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
-use aws_config::environment::EnvironmentVariableRegionProvider;
-use aws_config::meta::region::RegionProviderChain;
-use aws_config::profile::ProfileFileRegionProvider;
-use aws_config::{BehaviorVersion, ConfigLoader, Region};
+use aws_config::ConfigLoader;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
-use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{
-    Builder, Credentials, RequestChecksumCalculation, ResponseChecksumValidation,
-};
+use aws_sdk_s3::config::{Builder, Credentials};
 use aws_sdk_s3::error::ProvideErrorMetadata as _;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
-use super::config::{Buckets, ObjectsConfig, RequestChecksums};
+use super::config::{Buckets, ObjectsConfig};
+use super::connect::{loader, with_settings};
 use super::download::Download;
 use super::error::ObjectsError;
 use super::listed::{Listed, Page};
 use super::patience::{Patience, patiently};
 use super::upload::Upload;
 use crate::retry::{self, Failure, Policy};
-
-/// 5 s: more than any handshake takes.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// 2 min until the answer begins: an 8 MiB part over a slow line, and a server that then writes it to disk.
-const READ_TIMEOUT: Duration = Duration::from_mins(2);
-
-/// Taken where neither the configuration nor the environment names one; servers of one's own do not look.
-const DEFAULT_REGION: &str = "us-east-1";
 
 /// An S3 server and the names of our buckets there. Cloning is cheap.
 #[derive(Debug, Clone)]
@@ -264,40 +249,6 @@ impl Objects {
                 })
             }
         }
-    }
-}
-
-/// How credentials and region are found, over the one TLS stack that we build. The region is not asked of the machine's metadata
-/// service: most machines have none, and the question would be asked at every start.
-fn loader(config: &ObjectsConfig) -> ConfigLoader {
-    let tls = tls::Provider::Rustls(CryptoMode::Ring);
-    let http = aws_smithy_http_client::Builder::new()
-        .tls_provider(tls)
-        .build_https();
-    let region = RegionProviderChain::first_try(config.region.clone().map(Region::new))
-        .or_else(EnvironmentVariableRegionProvider::new())
-        .or_else(ProfileFileRegionProvider::new())
-        .or_else(Region::new(DEFAULT_REGION));
-    aws_config::defaults(BehaviorVersion::latest())
-        .http_client(http)
-        .region(region)
-}
-
-fn with_settings(mut builder: Builder, config: &ObjectsConfig) -> Builder {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(READ_TIMEOUT);
-    builder = builder
-        .force_path_style(config.force_path_style)
-        .timeout_config(timeouts.build());
-    if let Some(endpoint) = &config.endpoint {
-        builder = builder.endpoint_url(endpoint);
-    }
-    match config.request_checksums {
-        RequestChecksums::WhenSupported => builder,
-        RequestChecksums::WhenRequired => builder
-            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
-            .response_checksum_validation(ResponseChecksumValidation::WhenRequired),
     }
 }
 

@@ -5,9 +5,11 @@
 
 mod client;
 mod config;
+mod connect;
 mod download;
 mod error;
 mod listed;
+mod multipart;
 mod patience;
 #[cfg(test)]
 mod tests;
