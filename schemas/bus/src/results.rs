@@ -124,6 +124,16 @@ pub async fn fetch(
     body.map(|body| read(&subject, &body)).transpose()
 }
 
+/// Whether a job has a result, be it one that this version can read or not.
+pub async fn has(
+    jetstream: &Context,
+    tenant: &Token,
+    job_id: &Token,
+) -> Result<bool, ResultsError> {
+    let body = fetch_body(jetstream, &report_subject(tenant, job_id)).await?;
+    Ok(body.is_some())
+}
+
 /// Waits for the result of a job, which it may have already. Waits forever for a job that nobody runs, and while the server is away.
 pub async fn wait(
     client: &Client,

@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use tokio::sync::watch;
 use tracing::warn;
 
-pub(crate) use hold::Hold;
+pub(crate) use hold::{Hold, say};
 pub(crate) use parking::waited_since;
 
 use crate::build::Build;

@@ -12,7 +12,6 @@ use schemas::Token;
 use schemas::guest::{BUILD_GID, BUILD_ROOT, BUILD_UID, HOSTNAME};
 use schemas::reason::Reason;
 use schemas::result::Start;
-use schemas::step::Step;
 use setup::{Happened, News, Room, SetupError};
 use source::SourceError;
 use tokio::sync::Mutex;
@@ -33,6 +32,11 @@ const STOP_GRACE: Duration = Duration::from_secs(2);
 
 /// 10 min to put the source into the guest: the largest that is taken, where a busy host emulates the guest's processor.
 const PUT_WITHIN: Duration = Duration::from_mins(10);
+
+/// What a VM may live beyond the limits of its job's own: the worker's limits, and [`vm::lifetime::MARGIN`] above all of them.
+pub fn life_beyond_limits() -> Duration {
+    PUT_WITHIN + steps::GUEST_MARGIN + COLLECT_WITHIN + vm::lifetime::MARGIN
+}
 
 /// A tree that is not whole in the guest.
 #[derive(Debug)]
@@ -65,8 +69,9 @@ impl Build {
         let identity = Identity::fresh(HOSTNAME);
         let forked = services.driver.fork(&resolved.files, slot, &identity).await;
         let vm = forked.map_err(|error| Verdict::from(&error))?;
+        let longest = longest_life(resolved, job) + services.life_beyond_limits;
         Ok(Self {
-            lifetime: Lifetime::begin(vm.kill_switch(), longest_life(resolved, job)),
+            lifetime: Lifetime::begin(vm.kill_switch(), longest),
             vm,
             next_step: 0,
             limits: None,
@@ -176,14 +181,13 @@ impl Build {
     }
 }
 
-/// All time limits of a job that has a VM, and [`vm::lifetime::MARGIN`] above them.
+/// What a job itself says of how long its VM may live: its setup where that runs here, and its steps.
 fn longest_life(resolved: &Resolved, job: &Job) -> Duration {
     let setup = match resolved.start {
         Start::Fork => Duration::ZERO,
-        Start::Cold => resolved.environment.setup.iter().map(Step::timeout).sum(),
+        Start::Cold => setup::longest(&resolved.environment.setup),
     };
-    let steps = job.timeouts.run() + job.timeouts.kill_grace() + steps::GUEST_MARGIN;
-    setup + PUT_WITHIN + steps + COLLECT_WITHIN + vm::lifetime::MARGIN
+    setup + job.timeouts.run() + job.timeouts.kill_grace()
 }
 
 /// Writes a setup's output to the job's log; the first error is kept for when the setup is over.
@@ -197,14 +201,15 @@ impl News for IntoLog<'_> {
     async fn tell(&self, happened: Happened<'_>) {
         match happened {
             Happened::Output { step, lane, bytes } => {
+                self.health.guest_ran();
                 let (log, failed) = &mut *self.log.lock().await;
                 let written = log.write(step, steps::stream(lane), bytes).await;
                 if let (Err(error), None) = (written, &failed) {
                     *failed = Some(error);
                 }
             }
-            Happened::StepStarted { .. } => self.health.guest_ran(),
-            Happened::StepFinished { .. } | Happened::WayOutClosed { .. } => {}
+            Happened::StepFinished { .. } => self.health.guest_ran(),
+            Happened::StepStarted { .. } | Happened::WayOutClosed { .. } => {}
         }
     }
 }

@@ -22,7 +22,7 @@ pub struct Cancels {
 }
 
 /// Whether one job is to end. Dropping the last clone forgets the job.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cancel {
     bucket: kv::Store,
     jobs: Jobs,
@@ -32,7 +32,15 @@ pub struct Cancel {
 
 /// The jobs of this worker, by their keys.
 #[derive(Clone, Debug, Default)]
-struct Jobs(Arc<Mutex<HashMap<String, watch::Sender<bool>>>>);
+struct Jobs(Arc<Mutex<HashMap<String, Listened>>>);
+
+/// A job that is listened for.
+#[derive(Debug, Default)]
+struct Listened {
+    told: watch::Sender<bool>,
+    /// By so many; counted under the lock, so that the last one knows that it is the last.
+    by: usize,
+}
 
 /// The task that reads the watch.
 #[derive(Debug)]
@@ -84,30 +92,47 @@ impl Cancel {
 
 impl Jobs {
     fn register(&self, key: &str) -> watch::Receiver<bool> {
-        self.lock().entry(key.to_owned()).or_default().subscribe()
+        let mut jobs = self.lock();
+        let job = jobs.entry(key.to_owned()).or_default();
+        job.by += 1;
+        job.told.subscribe()
+    }
+
+    fn forget(&self, key: &str) {
+        let mut jobs = self.lock();
+        if let Some(job) = jobs.get_mut(key) {
+            job.by -= 1;
+            if job.by == 0 {
+                jobs.remove(key);
+            }
+        }
     }
 
     fn tell(&self, key: &str) {
         if let Some(job) = self.lock().get(key) {
-            job.send_replace(true);
+            job.told.send_replace(true);
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, watch::Sender<bool>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Listened>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Clone for Cancel {
+    fn clone(&self) -> Self {
+        Self {
+            bucket: self.bucket.clone(),
+            told: self.jobs.register(&self.key),
+            jobs: self.jobs.clone(),
+            key: self.key.clone(),
+        }
     }
 }
 
 impl Drop for Cancel {
     fn drop(&mut self) {
-        let mut jobs = self.jobs.lock();
-        // This one is still counted.
-        if jobs
-            .get(&self.key)
-            .is_some_and(|job| job.receiver_count() <= 1)
-        {
-            jobs.remove(&self.key);
-        }
+        self.jobs.forget(&self.key);
     }
 }
 
@@ -146,5 +171,17 @@ mod tests {
         jobs.tell("acme.3");
         assert!(ours.wait_for(|asked| *asked).now_or_never().is_some());
         assert!(other.wait_for(|asked| *asked).now_or_never().is_none());
+    }
+
+    #[test]
+    fn a_job_is_forgotten_with_the_last_that_listens_for_it() {
+        let jobs = Jobs::default();
+        let _ours = (jobs.register("acme.1"), jobs.register("acme.1"));
+        jobs.forget("acme.1");
+        jobs.tell("acme.1");
+        assert!(*jobs.register("acme.1").borrow(), "what was said is kept");
+        jobs.forget("acme.1");
+        jobs.forget("acme.1");
+        assert!(jobs.lock().is_empty());
     }
 }

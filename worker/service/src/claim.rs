@@ -20,6 +20,7 @@
 //! of a job whose lease another holds. No attempt is recorded here: what a job needs may not be there yet.
 
 mod delivery;
+mod look;
 mod refusal;
 
 use std::time::Duration;
@@ -37,7 +38,7 @@ use source::SourceError;
 use tracing::field::{Empty, display};
 use tracing::{Instrument as _, Span, error, info, info_span, warn};
 
-use crate::attempt::{Attempt, Claimed, Hold};
+use crate::attempt::{Attempt, Claimed, Hold, say};
 use crate::cancels::Cancel;
 use crate::lifecycle::{Event, Lifecycle};
 use crate::presence::Slot;
@@ -45,7 +46,8 @@ use crate::queue::Taken;
 use crate::services::Services;
 use crate::verdict::Verdict;
 use delivery::Delivery;
-use refusal::{conflicting, nameless, too_late, too_much};
+use look::{has_result, look};
+use refusal::{conflicting, nameless};
 
 /// 5 s before a message is looked at again that met another's lease, or a server that was away.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -97,16 +99,6 @@ struct Known {
     cancel: Cancel,
 }
 
-/// What a job that is ours turned out to be.
-enum Found {
-    /// To be attempted.
-    Ready,
-    /// To end before an attempt.
-    Refused(Verdict),
-    /// One that got its result before it was ours.
-    Answered,
-}
-
 /// Handles one delivered message to its end, in `slot` while it runs.
 pub async fn handle(services: Services, taken: Taken, slot: Slot) {
     let span = info_span!(
@@ -125,9 +117,7 @@ pub async fn handle(services: Services, taken: Taken, slot: Slot) {
 async fn handle_in_span(services: Services, taken: Taken, slot: Slot) {
     let Taken { message, cap } = taken;
     // A delivery's time counts from now, not from the first delivery.
-    if let Err(error) = message.ack_with(AckKind::Progress).await {
-        warn!(%error, "no sign of life sent");
-    }
+    say(&message, AckKind::Progress).await;
     let claimed = Box::pin(claim(&services, &message)).instrument(info_span!("claim"));
     let hold = |lease| Hold::new(message.clone(), lease, cap);
     match claimed.await {
@@ -144,8 +134,8 @@ async fn handle_in_span(services: Services, taken: Taken, slot: Slot) {
         Err(error @ (ClaimError::Delivery(_) | ClaimError::Subject(_))) => {
             // There is nobody to answer, and it would come back for ever.
             error!(error = %Causes(&error), "thrown away");
-            if let Err(error) = message.ack_with(AckKind::Term).await {
-                warn!(%error, "not thrown away: it comes back when its time is over");
+            if !say(&message, AckKind::Term).await {
+                warn!("not thrown away: it comes back when its time is over");
             }
             hold(None).release().await;
         }
@@ -253,71 +243,6 @@ async fn claim(services: &Services, message: &Message) -> Result<Claim, ClaimErr
     Box::pin(look(services, delivery, id, known)).await
 }
 
-/// Looks at a job that is ours now: whether it is to be attempted.
-async fn look(
-    services: &Services,
-    delivery: Delivery,
-    id: Token,
-    mut known: Known,
-) -> Result<Claim, ClaimError> {
-    let (attempt, first) = match found(services, &delivery, &id, &mut known).await {
-        Ok(Found::Ready) => {
-            let attempt = known.record.attempt();
-            info!(job = %id, tenant = %delivery.subject.tenant, attempt, "claimed");
-            (attempt, Event::Done)
-        }
-        // It has no attempt of its own: it is told with the number of the last.
-        Ok(Found::Refused(verdict)) => {
-            info!(job = %id, reason = %verdict.reason, message = verdict.message, "refused");
-            let attempts = known.record.attempts().len().max(1);
-            let last = u32::try_from(attempts).unwrap_or(u32::MAX);
-            (last, Event::Ended(verdict))
-        }
-        Ok(Found::Answered) => return Ok(Claim::Answered(Some(known.lease))),
-        Err(error) => {
-            known.lease.release().await;
-            return Err(error);
-        }
-    };
-    Ok(Claim::Attempt(Box::new(Begin {
-        delivery,
-        name: id,
-        attempt,
-        known: Some(known),
-        first,
-    })))
-}
-
-async fn found(
-    services: &Services,
-    delivery: &Delivery,
-    id: &Token,
-    known: &mut Known,
-) -> Result<Found, ClaimError> {
-    let tenant = &delivery.subject.tenant;
-    let (answered, cancelled, allowed) = tokio::join!(
-        has_result(services, tenant, id),
-        known.cancel.look(),
-        services.sources.tenant(tenant),
-    );
-    if answered? {
-        return Ok(Found::Answered);
-    }
-    if let Some(lost) = known.record.mark_lost().await? {
-        warn!(job = %id, attempt = lost.number, worker = %lost.worker, "its worker was lost");
-        bus::log_end::say_lost(&services.jetstream, tenant, id, &lost).await;
-    }
-    if cancelled? {
-        return Ok(Found::Refused(Verdict::cancelled()));
-    }
-    if let Some(verdict) = too_late(delivery, &known.job, known.record.counted()) {
-        return Ok(Found::Refused(verdict));
-    }
-    let allowed = allowed.map_err(ClaimError::Tenant)?;
-    let verdict = too_much(&allowed, &known.job);
-    Ok(verdict.map_or(Found::Ready, Found::Refused))
-}
-
 /// Refuses a body that has no id of its own, unless it has its result.
 async fn refuse_unnamed(
     services: &Services,
@@ -341,13 +266,4 @@ fn refused(delivery: Delivery, name: Token, verdict: Verdict) -> Claim {
         known: None,
         first: Event::Ended(verdict),
     }))
-}
-
-async fn has_result(
-    services: &Services,
-    tenant: &Token,
-    job_id: &Token,
-) -> Result<bool, ClaimError> {
-    let result = bus::results::fetch(&services.jetstream, tenant, job_id).await?;
-    Ok(result.is_some())
 }

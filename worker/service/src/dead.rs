@@ -1,7 +1,5 @@
 //! Dead letters: what is kept of a job that ran out of attempts, for the operator.
 
-use std::time::Duration;
-
 use async_nats::jetstream::context::PublishError;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, Message};
@@ -11,13 +9,8 @@ use schemas::dead::{DeadLetter, DeadLetterSchema};
 use schemas::names::dead_subject;
 use schemas::record::Attempt;
 
+use crate::report::PUBLISH_FOR;
 use crate::verdict::Verdict;
-
-/// How long it is tried to be published: as long as a result.
-const PUBLISH_FOR: bus::retry::Policy = bus::retry::Policy {
-    give_up_after: Some(Duration::from_mins(2)),
-    ..bus::retry::Policy::FOREVER
-};
 
 /// The letter of a job whose last attempt ended so.
 pub fn letter(

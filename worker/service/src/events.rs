@@ -1,13 +1,18 @@
 //! A job's events: what a person who waits is told, and nothing that anything depends on.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use async_nats::Client;
 use jiff::Timestamp;
 use schemas::event::{Event, EventKind};
 use schemas::names::event_subject;
 use schemas::{Open, Token};
+use tokio::time::timeout;
 use tracing::warn;
+
+/// 1 s for an event to be on its way: it waits where the connection is away and many others wait as well.
+const SAY_WITHIN: Duration = Duration::from_secs(1);
 
 /// Publishes the events of one attempt. They are not waited for: a server that is away costs events, not builds.
 #[derive(Debug)]
@@ -45,8 +50,13 @@ impl Events {
             message,
         };
         let body = serde_json::to_vec(&event).expect("an event of plain fields is JSON");
-        if let Err(error) = self.client.publish(self.subject.clone(), body.into()).await {
-            warn!(job = %self.job_id, %error, "event not published");
+        let published = self.client.publish(self.subject.clone(), body.into());
+        match timeout(SAY_WITHIN, published).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => warn!(job = %self.job_id, %error, "event not published"),
+            Err(_) => {
+                warn!(job = %self.job_id, "event not published: the connection takes no more");
+            }
         }
     }
 }

@@ -57,7 +57,10 @@
 //! is not success stays, but for a request to end the job, which stands above all; a job that is parked has recorded no attempt until a
 //! host's trouble ends its wait.
 
+mod transition;
+
 use crate::verdict::Verdict;
+use transition::transition;
 
 /// Where a job stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,79 +246,6 @@ impl Lifecycle {
         if self.verdict == Verdict::success() {
             self.verdict = verdict.clone();
         }
-    }
-}
-
-/// The table; `None` for a pair that it does not have. `retry`: the host is to blame, and another attempt is left.
-fn transition(state: State, event: &Event, retry: bool) -> Option<(State, Action)> {
-    let settled = if retry {
-        back(Why::Trouble)
-    } else {
-        (State::Reporting, Action::Report)
-    };
-    let storing = (State::Storing, Action::StoreLog);
-    let only = |wanted, next| (state == wanted).then_some(next);
-    match event {
-        Event::Done => done(state, settled),
-        Event::LastDone => only(State::Running, (State::Collecting, Action::Collect)),
-        Event::Ended(_) => ended(state, settled),
-        Event::GuestLost(_) => [State::Running, State::Collecting]
-            .contains(&state)
-            .then_some(storing),
-        Event::Missing => only(State::Resolving, (State::Parked, Action::Park)),
-        Event::NoRecord => [State::Resolving, State::Parked]
-            .contains(&state)
-            .then_some(back(Why::NoRecord)),
-        Event::NoPlace => only(State::Parked, back(Why::NoPlace)),
-        Event::NoSlot => only(State::Parked, back(Why::NoSlot)),
-        Event::Cancelled => cancelled(state),
-        Event::Drained => state.may_be_cut().then_some(back(Why::Drained)),
-        Event::LeaseLost => (state.may_be_cut() || state == State::Reporting)
-            .then_some((State::Finished, Action::Stop)),
-    }
-}
-
-fn back(why: Why) -> (State, Action) {
-    (State::Returning, Action::GiveBack(why))
-}
-
-fn done(state: State, settled: (State, Action)) -> Option<(State, Action)> {
-    match state {
-        State::Claimed | State::Parked => Some((State::Resolving, Action::Resolve)),
-        State::Resolving => Some((State::Forking, Action::Fork)),
-        State::Forking | State::Running => Some((State::Running, Action::RunStep)),
-        State::Collecting => Some((State::Storing, Action::StoreLog)),
-        State::Storing => Some(settled),
-        State::Reporting => Some((State::Acknowledging, Action::Acknowledge)),
-        State::Acknowledging | State::Returning => Some((State::Finished, Action::Stop)),
-        State::Finished => None,
-    }
-}
-
-fn ended(state: State, settled: (State, Action)) -> Option<(State, Action)> {
-    match state {
-        State::Claimed | State::Resolving | State::Parked | State::Storing => Some(settled),
-        State::Forking | State::Collecting => Some((State::Storing, Action::StoreLog)),
-        State::Running => Some((State::Collecting, Action::Collect)),
-        State::Reporting => Some(back(Why::Trouble)),
-        State::Acknowledging | State::Returning => Some((State::Finished, Action::Stop)),
-        State::Finished => None,
-    }
-}
-
-/// The log of a cancelled job is stored, and nothing more is read out of its guest.
-fn cancelled(state: State) -> Option<(State, Action)> {
-    match state {
-        State::Resolving | State::Parked => Some((State::Reporting, Action::Report)),
-        State::Forking | State::Running | State::Collecting => {
-            Some((State::Storing, Action::StoreLog))
-        }
-        State::Claimed
-        | State::Storing
-        | State::Reporting
-        | State::Acknowledging
-        | State::Returning
-        | State::Finished => None,
     }
 }
 

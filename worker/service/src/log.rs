@@ -8,7 +8,7 @@
 mod end;
 mod live;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -37,8 +37,14 @@ const READ_SIZE: usize = 256 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// The host's own disk.
-    #[error("spool the log")]
-    Spool(#[source] std::io::Error),
+    #[error("spool the log in {directory}")]
+    Spool {
+        /// Where its spool is.
+        directory: PathBuf,
+        /// Why it failed.
+        #[source]
+        source: std::io::Error,
+    },
     /// The object store.
     #[error("store the log")]
     Store(#[source] ObjectsError),
@@ -48,6 +54,8 @@ pub enum LogError {
 #[derive(Debug)]
 pub struct JobLog {
     spool: File,
+    /// Where the spool is, which has no name there.
+    directory: PathBuf,
     hasher: Sha256,
     size: u64,
     cap: u64,
@@ -66,9 +74,10 @@ impl JobLog {
         cap: u64,
         dir: &Path,
     ) -> Result<Self, LogError> {
-        let spool = tempfile::tempfile_in(dir).map_err(LogError::Spool)?;
+        let spool = tempfile::tempfile_in(dir).map_err(failed_in(dir))?;
         Ok(Self {
             spool: File::from_std(spool),
+            directory: dir.to_owned(),
             hasher: Sha256::new(),
             size: 0,
             cap,
@@ -91,7 +100,10 @@ impl JobLog {
         if kept.is_empty() {
             return Ok(());
         }
-        self.spool.write_all(kept).await.map_err(LogError::Spool)?;
+        self.spool
+            .write_all(kept)
+            .await
+            .map_err(failed_in(&self.directory))?;
         self.hasher.update(kept);
         self.size += kept.len() as u64;
         for chunk in kept.chunks(schemas::log::MAX_CHUNK_BYTES) {
@@ -106,25 +118,35 @@ impl JobLog {
         self.live.finish(LAST_WORDS).await;
     }
 
-    /// Marks the end, with the reason where the host failed, and stores the whole; a job without output has no log. What was cut off may
-    /// be done again.
-    pub async fn store(
-        &mut self,
-        objects: &Objects,
-        why: Option<&str>,
-    ) -> Result<Option<LogRef>, LogError> {
+    /// Marks the end of an attempt that will have a result, with the reason where the host failed. Does nothing to a log whose end is
+    /// marked.
+    pub async fn mark_end(&mut self, why: Option<&str>) {
         self.live.end(&why.map_or_else(Vec::new, line)).await;
+    }
+
+    /// Stores the whole, whose end is marked; a job without output has no log. What was cut off may be done again.
+    pub async fn store(&mut self, objects: &Objects) -> Result<Option<LogRef>, LogError> {
         let chunks_lost = self.live.finish(LAST_CHUNKS).await;
         if self.size == 0 {
             return Ok(None);
         }
-        self.spool.flush().await.map_err(LogError::Spool)?;
-        self.spool.rewind().await.map_err(LogError::Spool)?;
+        self.spool
+            .flush()
+            .await
+            .map_err(failed_in(&self.directory))?;
+        self.spool
+            .rewind()
+            .await
+            .map_err(failed_in(&self.directory))?;
         let bucket = objects.buckets().logs.clone();
         let mut upload = objects.upload(&bucket, &self.object);
         loop {
             let mut part = vec![0; READ_SIZE];
-            let count = self.spool.read(&mut part).await.map_err(LogError::Spool)?;
+            let count = self
+                .spool
+                .read(&mut part)
+                .await
+                .map_err(failed_in(&self.directory))?;
             if count == 0 {
                 break;
             }
@@ -140,6 +162,13 @@ impl JobLog {
             truncated: self.truncated,
             chunks_lost,
         }))
+    }
+}
+
+fn failed_in(directory: &Path) -> impl FnOnce(std::io::Error) -> LogError {
+    move |source| LogError::Spool {
+        directory: directory.to_owned(),
+        source,
     }
 }
 

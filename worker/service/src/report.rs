@@ -1,9 +1,12 @@
 //! The result: made of what an attempt gathered, published once.
 
+use std::time::Duration;
+
 use async_nats::Client;
 use async_nats::jetstream;
 use bus::objects::Objects;
 use bus::results::{ResultsError, Stored, publish_once};
+use bus::retry::Policy;
 use schemas::names::artifact_object;
 use schemas::reason::Status;
 use schemas::record::Attempt;
@@ -15,6 +18,12 @@ use schemas::result::{
 use schemas::{ObjectUri, Sha256Digest, Token, Trust};
 
 use crate::verdict::Verdict;
+
+/// 2 min that a result, or a dead letter, is tried to be published before the build is done once more: a server restarts within it.
+pub const PUBLISH_FOR: Policy = Policy {
+    give_up_after: Some(Duration::from_mins(2)),
+    ..Policy::FOREVER
+};
 
 /// Room that is left below the server's `max_payload` for headers.
 const HEADROOM: usize = 4096;
@@ -99,7 +108,7 @@ pub fn result(subject: &Subject, verdict: &Verdict, gathered: Gathered) -> JobRe
         }
     };
     let not_run = schemas::result::Termination::NotRun;
-    steps.extend(never_ran.map(|name| StepResult::new(name, not_run, std::time::Duration::ZERO)));
+    steps.extend(never_ran.map(|name| StepResult::new(name, not_run, Duration::ZERO)));
     JobResult {
         schema: ResultSchema,
         job_id: subject.job_id.clone(),
@@ -193,7 +202,6 @@ mod tests {
     use super::*;
     use schemas::reason::Reason;
     use schemas::result::{StepStatus, Termination};
-    use std::time::Duration;
 
     fn subject() -> Subject {
         Subject {

@@ -18,6 +18,7 @@ use tracing::info;
 use vm::Driver;
 
 use crate::breaker::Health;
+use crate::build;
 use crate::cancels::Cancels;
 use crate::capacity::{Capacity, Host};
 use crate::config::Config;
@@ -77,6 +78,8 @@ pub struct Services {
     pub class: HostClass,
     /// What this worker has in hand.
     pub presence: Presence,
+    /// What a VM may live beyond the limits of its job's own: [`build::life_beyond_limits`].
+    pub life_beyond_limits: Duration,
     /// Turns true when no more jobs are taken, and parked ones are given back.
     pub draining: watch::Receiver<bool>,
     /// Turns true when running jobs are to be given back.
@@ -186,6 +189,7 @@ impl Services {
             sources,
             driver,
             class,
+            life_beyond_limits: build::life_beyond_limits(),
             draining,
             give_back,
         })

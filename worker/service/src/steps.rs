@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use vm::{AgentClient, ExecEvent};
 use wire::{Ended, ExecSpec, Lane, User};
 
+use crate::breaker::Health;
 use crate::cancels::Cancel;
 use crate::log::{JobLog, LogError};
 use crate::verdict::{self, Cut, Verdict};
@@ -66,6 +67,8 @@ pub struct Surroundings<'a> {
     pub cancel: &'a mut Cancel,
     /// Where its output goes.
     pub log: &'a mut JobLog,
+    /// What is told of the first that is heard of it: this host can run a guest's command.
+    pub health: &'a Health,
 }
 
 /// Runs `step`.
@@ -117,8 +120,10 @@ async fn supervise(
         limits,
         cancel,
         log,
+        health,
         ..
     } = around;
+    let mut unheard = Some(health);
     let lost = |error: vm::AgentError| StepLost::Guest(error.to_string());
     let mut execution = agent.exec(spec).map_err(lost)?;
     let mut cut = None;
@@ -132,7 +137,7 @@ async fn supervise(
             None => (limits.run_until, Some(Cut::Run)),
         };
         let asked = tokio::select! {
-            event = execution.next() => match event.map_err(lost)? {
+            event = execution.next() => match heard(event, &mut unheard).map_err(lost)? {
                 ExecEvent::Output(lane, bytes) => {
                     silent_until = Instant::now() + limits.idle;
                     log.write(&step.name, stream(lane), &bytes).await.map_err(StepLost::Log)?;
@@ -154,6 +159,15 @@ async fn supervise(
             execution.terminate(limits.kill_grace).await.map_err(lost)?;
         }
     }
+}
+
+/// Says so, once, where something came of a guest's command.
+fn heard<E>(event: Result<ExecEvent, E>, unheard: &mut Option<&Health>) -> Result<ExecEvent, E> {
+    event.inspect(|_| {
+        if let Some(health) = unheard.take() {
+            health.guest_ran();
+        }
+    })
 }
 
 /// The log's word for where output came from.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bus::jobs::Record;
 use bus::results::Stored;
-use bus::retry::{Failure, Policy, delay_after};
+use bus::retry::{Failure, delay_after};
 use bus::telemetry::Causes;
 use jiff::Timestamp;
 use schemas::event::EventKind;
@@ -19,15 +19,10 @@ use tracing::{Instrument as _, info, info_span, warn};
 use super::Attempt;
 use super::hold::Hold;
 use crate::lifecycle::Why;
+use crate::report::{PUBLISH_FOR, Subject};
 use crate::services::Services;
 use crate::verdict::Verdict;
 use crate::{dead, log, report};
-
-/// How long a result is tried to be published before the build is done once more: a server restarts within it.
-const PUBLISH_FOR: Policy = Policy {
-    give_up_after: Some(Duration::from_mins(2)),
-    ..Policy::FOREVER
-};
 
 /// 5 min to store a log of the longest length that is kept: 64 MiB at 2 Mbit/s.
 const STORE_LOG_WITHIN: Duration = Duration::from_mins(5);
@@ -55,10 +50,12 @@ impl Attempt {
         let Some(log) = &mut self.log else {
             return Ok(());
         };
-        self.log_is_due = false;
         let ours = verdict.reason.status() == Status::Error;
         let why = ours.then_some(verdict.message.as_str());
-        let stored = log.store(&self.services.objects, why).await;
+        log.mark_end(why).await;
+        // Not before: this may be cut off.
+        self.log_is_due = false;
+        let stored = log.store(&self.services.objects).await;
         self.gathered.log = stored.map_err(|error| Verdict::host(Reason::UploadFailed, &error))?;
         self.log = None;
         Ok(())
@@ -94,11 +91,28 @@ impl Attempt {
             .await
             .map_err(|error| Verdict::host(Reason::HostFailed, &error))?;
         info!(job = %self.subject.job_id, reason = %verdict.reason, ?stored, "finished");
-        if stored == Stored::First {
+        let ours = match stored {
+            Stored::First => true,
+            Stored::AlreadyThere => self.is_from_here().await,
+        };
+        if ours {
             let message = Some(verdict.message.clone());
             self.events.say(EventKind::Finished, None, message).await;
         }
         Ok(())
+    }
+
+    /// Whether the result that is there is this attempt's own, of a report whose confirmation was lost.
+    async fn is_from_here(&self) -> bool {
+        let Subject {
+            tenant,
+            job_id,
+            attempt,
+            worker,
+            ..
+        } = &self.subject;
+        let found = bus::results::fetch(&self.services.jetstream, tenant, job_id).await;
+        matches!(found, Ok(Some(result)) if (&result.worker, &result.attempt) == (worker, attempt))
     }
 
     /// The attempts before this one.
@@ -121,6 +135,11 @@ impl Attempt {
             services, subject, ..
         } = self;
         let job_id = &subject.job_id;
+        // It ended otherwise meanwhile. Where that cannot be found out, a letter too many is better than none.
+        let has_result = bus::results::has(&services.jetstream, &subject.tenant, job_id).await;
+        if let Ok(true) = has_result {
+            return Ok(());
+        }
         let letter = dead::letter(&self.message, job_id, verdict, record.attempts());
         warn!(job = %job_id, reason = %verdict.reason, "given up");
         let published = dead::publish(&services.jetstream, &subject.tenant, &letter);
@@ -181,7 +200,7 @@ impl Attempt {
 
     /// Marks the end of the log of an attempt that was recorded, where that is not done yet.
     async fn end_log(&mut self, why: &str) {
-        if !std::mem::take(&mut self.log_is_due) {
+        if !self.log_is_due {
             return;
         }
         match &mut self.log {
@@ -193,6 +212,7 @@ impl Attempt {
                 log::say_only(jetstream, tenant, job_id, subject.attempt, why).await;
             }
         }
+        self.log_is_due = false;
     }
 }
 
@@ -203,8 +223,8 @@ fn delay(why: Why, counted: u32) -> Duration {
         Why::NoRecord => Duration::from_secs(5),
         // A bake takes minutes; another worker has a place at once, and then this one is not asked again.
         Why::NoPlace => Duration::from_secs(30),
-        // At once, for all practical purposes: an idle worker looks for it a moment after a bake's end.
-        Why::NoSlot => Duration::from_millis(100),
+        // At once, for all practical purposes, and longer than its lease takes to be released: an idle worker looks for it then.
+        Why::NoSlot => Duration::from_millis(200),
         // Long enough for this worker to be seen to end.
         Why::Drained => Duration::from_secs(1),
     }

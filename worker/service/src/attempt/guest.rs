@@ -29,7 +29,19 @@ impl Attempt {
     pub(super) async fn fork(&mut self) -> Result<(), Verdict> {
         let begun = self.begin_guest().instrument(info_span!("fork")).await;
         begun.inspect_err(|verdict| self.blame(verdict))?;
-        self.fill_guest().await
+        let filled = self.fill_guest().await;
+        if let (Err(verdict), false) = (&filled, self.has_set_up()) {
+            self.blame(verdict);
+        }
+        filled
+    }
+
+    /// Whether commands of a setup run in the guest before the steps do.
+    fn has_set_up(&self) -> bool {
+        match self.resolved.as_ref().map(|resolved| resolved.start) {
+            Some(Start::Cold) => true,
+            Some(Start::Fork) | None => false,
+        }
     }
 
     async fn begin_guest(&mut self) -> Result<(), Verdict> {
@@ -93,9 +105,6 @@ impl Attempt {
         self.events.say(started, Some(&step.name), None).await;
         let timing = &mut self.gathered.timing;
         timing.steps_started_at.get_or_insert_with(Timestamp::now);
-        if self.gathered.steps.is_empty() {
-            self.services.health.guest_ran();
-        }
         let span = info_span!("step", step = %step.name);
         let ran = self.run_until_cancelled(&step).instrument(span).await;
         self.gathered.timing.steps_finished_at = Some(Timestamp::now());
@@ -178,6 +187,7 @@ impl Attempt {
             limits: build.limits(&job.timeouts),
             cancel: cancel.expect("whoever claims a job listens for its end"),
             log,
+            health: &self.services.health,
         };
         steps::run(build.agent(), step, around).await
     }

@@ -79,7 +79,8 @@ impl Heart {
                 }
             };
             let beat = match held_until {
-                Some(until) => timeout_at(until, beat).await.unwrap_or(Beat::Lost),
+                // It may have moved the end before it hung: that is looked at again.
+                Some(until) => timeout_at(until, beat).await.unwrap_or(Beat::Unconfirmed),
                 None => beat.await,
             };
             let wait = match beat {
@@ -105,6 +106,8 @@ mod tests {
         begun: Instant,
         until: Option<Instant>,
         answer: Option<Beat>,
+        /// After a confirmation.
+        hangs: bool,
         beaten: Vec<u64>,
     }
 
@@ -115,6 +118,7 @@ mod tests {
                 begun,
                 until: Some(begun + Duration::from_secs(20)),
                 answer,
+                hangs: false,
                 beaten: Vec::new(),
             }
         }
@@ -132,6 +136,9 @@ mod tests {
             };
             if answer == Beat::Kept {
                 self.until = Some(Instant::now() + Duration::from_secs(20));
+            }
+            if self.hangs {
+                return pending().await;
             }
             answer
         }
@@ -157,6 +164,14 @@ mod tests {
         heart.during(seconds(1), &mut held).await.unwrap();
         assert_eq!(held.begun.elapsed().as_secs(), 16);
         assert_eq!(held.beaten, [10, 15]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sign_that_was_confirmed_late_and_then_hangs_loses_nothing() {
+        let (mut heart, mut held) = (Heart::new(), Held::answering(Some(Beat::Kept)));
+        held.hangs = true;
+        heart.during(seconds(35), &mut held).await.unwrap();
+        assert_eq!(held.beaten, [10, 21, 31]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! claimed ──▶ held, a sign of life every 10 s ──┬─▶ acknowledged, then released
-//!                        │                      └─▶ released, then given back
+//!                        │                      └─▶ given back, then released
 //!                        ╰─ not confirmed for 20 s, or somebody else's ──▶ lost: nothing more is said
 //! ```
 //!
@@ -24,8 +24,14 @@ use crate::services::Services;
 use crate::verdict::Verdict;
 use schemas::reason::Reason;
 
+/// 1 s for a word to be on its way: it waits where the connection is away and many others wait as well.
+const SAY_WITHIN: Duration = Duration::from_secs(1);
+
 /// How long the last words of an attempt may take to leave.
 const FLUSH_FOR: Duration = Duration::from_secs(5);
+
+/// 10 s for the server to confirm that it heard an acknowledgement.
+const ACKNOWLEDGE_WITHIN: Duration = Duration::from_secs(10);
 
 /// The right to a job.
 #[derive(Debug)]
@@ -91,25 +97,29 @@ impl Hold {
 
     /// Acknowledges the delivery of a job that has its result, and frees the job.
     pub async fn acknowledge(&mut self) -> Result<(), Verdict> {
-        let acknowledged = self.rights.message.double_ack().await;
+        let acknowledged = timeout(ACKNOWLEDGE_WITHIN, self.rights.message.double_ack()).await;
         self.release().await;
         // The next delivery finds the result and acknowledges again.
-        acknowledged.map_err(|error| Verdict::new(Reason::HostFailed, error.to_string()))
+        let problem = match acknowledged {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not confirmed within {ACKNOWLEDGE_WITHIN:?}"),
+        };
+        Err(Verdict::new(Reason::HostFailed, problem))
     }
 
-    /// Frees the job, and has it delivered again after `delay`.
+    /// Has the job delivered again after `delay`, and frees it: in this order, since a word that comes after another has the job would be
+    /// said of another's delivery. Every delay is longer than what is left to do here.
     pub async fn give_back(&mut self, services: &Services, delay: Duration) {
         if !self.is_sure() {
             return;
         }
-        // Before, so that whoever gets it next finds it free.
-        self.release().await;
-        let message = &self.rights.message;
-        let told = message.ack_with(AckKind::Nak(Some(delay))).await;
+        let told = say(&self.rights.message, AckKind::Nak(Some(delay))).await;
         let flushed = timeout(FLUSH_FOR, services.client.flush()).await;
-        if told.is_err() || !matches!(flushed, Ok(Ok(()))) {
+        if !told || !matches!(flushed, Ok(Ok(()))) {
             warn!("not given back: it comes back when its time is over");
         }
+        self.release().await;
     }
 
     /// Lets go of what nobody has taken.
@@ -159,9 +169,7 @@ impl Keep for Rights {
     }
 
     async fn beat(&mut self) -> Beat {
-        if let Err(error) = self.message.ack_with(AckKind::Progress).await {
-            warn!(%error, "no sign of life sent");
-        }
+        say(&self.message, AckKind::Progress).await;
         if let Some(lease) = &mut self.lease {
             match lease.renew().await {
                 Ok(()) => {}
@@ -176,5 +184,20 @@ impl Keep for Rights {
             }
         }
         self.renew_place().await
+    }
+}
+
+/// Says something of a delivery; whether it is on its way.
+pub(crate) async fn say(message: &Message, word: AckKind) -> bool {
+    match timeout(SAY_WITHIN, message.ack_with(word)).await {
+        Ok(Ok(())) => true,
+        Ok(Err(error)) => {
+            warn!(%error, "nothing is said of the delivery");
+            false
+        }
+        Err(_) => {
+            warn!("nothing is said of the delivery: the connection takes no more");
+            false
+        }
     }
 }
