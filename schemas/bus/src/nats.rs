@@ -26,9 +26,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsConfig {
-    /// The server, or several with commas. The first may hold a user and a password, for all of them. Default [`DEFAULT_URL`].
+    /// The server, or several with commas. The first may hold a user and a password, or a token alone, for all of them. Default
+    /// [`DEFAULT_URL`].
     pub url: String,
-    /// Proof of who we are. Default none, which a server on loopback may allow.
+    /// Proof of who we are. Where it is set, what the address holds is not sent. Default none, which a server on loopback may allow.
     pub login: Option<Login>,
     /// What our inboxes start with. The server's permissions must allow it. Default `_INBOX`.
     pub inbox_prefix: Option<String>,
@@ -141,17 +142,11 @@ async fn options(config: &NatsConfig, name: &str) -> Result<ConnectOptions, Nats
         .ping_interval(PING_INTERVAL)
         .connection_timeout(CONNECT_TIMEOUT)
         .event_callback(|event| async move { log(&event) });
-    // The library leaves what stands in the address to its caller.
-    if let Some(server) = config.servers().find(ServerAddr::has_user_pass) {
-        let password = server.password().unwrap_or_default().to_owned();
-        options =
-            options.user_and_password(server.username().unwrap_or_default().to_owned(), password);
-    }
     if let Some(prefix) = &config.inbox_prefix {
         options = options.custom_inbox_prefix(prefix);
     }
     let Some(login) = &config.login else {
-        return Ok(options);
+        return Ok(as_the_address_says(config, options));
     };
     let (Login::NkeyFile(path) | Login::CredentialsFile(path)) = login;
     let failed = |source| NatsError::Login {
@@ -162,6 +157,18 @@ async fn options(config: &NatsConfig, name: &str) -> Result<ConnectOptions, Nats
     match login {
         Login::NkeyFile(_) => Ok(options.nkey(text.trim().to_owned())),
         Login::CredentialsFile(_) => options.credentials(&text).map_err(failed),
+    }
+}
+
+/// With the user and password of the address, or its token: the library leaves them to its caller.
+fn as_the_address_says(config: &NatsConfig, options: ConnectOptions) -> ConnectOptions {
+    let Some(server) = config.servers().find(ServerAddr::has_user_pass) else {
+        return options;
+    };
+    let user = server.username().unwrap_or_default().to_owned();
+    match server.password() {
+        Some(password) => options.user_and_password(user, password.to_owned()),
+        None => options.token(user),
     }
 }
 
@@ -212,70 +219,4 @@ fn masked(url: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
-    use tokio::net::TcpListener;
-
-    use super::*;
-
-    #[test]
-    fn a_password_is_never_shown() {
-        for (url, shown) in [
-            ("nats://127.0.0.1:4222", "nats://127.0.0.1:4222"),
-            (
-                "nats://user:secret@nats.example.com",
-                "nats://***@nats.example.com",
-            ),
-            ("nats://user:se@cret@host", "nats://***@host"),
-            ("secret@a, nats://u:p@b", "***@a,nats://***@b"),
-        ] {
-            assert_eq!(masked(url), shown);
-        }
-        let config = NatsConfig {
-            url: "nats://u:secret@host".to_owned(),
-            ..NatsConfig::default()
-        };
-        assert!(!format!("{config:?}").contains("secret"));
-    }
-
-    #[tokio::test]
-    async fn what_the_address_holds_is_said_to_the_server() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let config = NatsConfig {
-            url: format!("nats://acme:secret@{address}"),
-            ..NatsConfig::default()
-        };
-        let connecting = tokio::spawn(async move { connect(&config, "test").await });
-        let (mut server, _) = listener.accept().await.unwrap();
-        let info = b"INFO {\"server_id\":\"x\",\"max_payload\":1048576}\r\n";
-        server.write_all(info).await.unwrap();
-        let mut said = String::new();
-        BufReader::new(server).read_line(&mut said).await.unwrap();
-        assert!(said.contains(r#""user":"acme","pass":"secret""#), "{said}");
-        connecting.abort();
-    }
-
-    #[test]
-    fn a_configuration_is_read_from_toml() {
-        let config: NatsConfig =
-            toml::from_str("url = 'nats://nats.example.com'\nlogin.nkey_file = '/run/seed'")
-                .unwrap();
-        assert_eq!(config.login, Some(Login::NkeyFile("/run/seed".into())));
-        assert!(toml::from_str::<NatsConfig>("urll = 'x'").is_err());
-    }
-
-    #[tokio::test]
-    async fn a_server_that_stays_away_is_an_error_that_names_it() {
-        let config = NatsConfig {
-            url: "nats://127.0.0.1:1".to_owned(),
-            ..NatsConfig::default()
-        };
-        let policy = Policy {
-            first_wait: Duration::from_millis(1),
-            ..Policy::up_to(Duration::from_millis(20))
-        };
-        let error = connect_within(&config, "test", policy).await.unwrap_err();
-        assert_eq!(error.to_string(), "connect to NATS at nats://127.0.0.1:1");
-    }
-}
+mod tests;

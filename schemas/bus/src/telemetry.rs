@@ -83,12 +83,15 @@ pub fn start_traced_filtered(
     config: &TelemetryConfig,
 ) -> Result<Telemetry, TelemetryError> {
     let lines = lines(format, default)?;
-    let (spans, telemetry) = export::layer(service, config).map_err(|source| {
+    let export = export::export(service, config).map_err(|source| {
         let endpoint = config.otlp_endpoint.clone().unwrap_or_default();
         TelemetryError::Exporter { endpoint, source }
     })?;
-    started(service, [lines].into_iter().chain(spans).collect())?;
-    Ok(telemetry)
+    started(service, [lines].into_iter().chain(export.layer).collect())?;
+    if let Some(why) = export.unusable {
+        tracing::warn!(why, "no traces: {ENDPOINT_VARIABLE} cannot be used");
+    }
+    Ok(export.telemetry)
 }
 
 fn started(service: &str, layers: Vec<BoxedLayer>) -> Result<(), TelemetryError> {

@@ -21,6 +21,8 @@ use serde::{Deserialize, Serialize};
 use tracing::debug;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+use super::Causes;
+
 /// What OpenTelemetry calls the endpoint in the environment.
 pub const ENDPOINT_VARIABLE: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
@@ -49,6 +51,10 @@ pub struct TelemetryConfig {
     /// The collector's address for OTLP over gRPC, as `http://collector.example.com:4317`; without TLS, so that it stands near. Default
     /// what [`ENDPOINT_VARIABLE`] says, else none: then there are no traces.
     pub otlp_endpoint: Option<String>,
+    /// Whether the address is that of [`ENDPOINT_VARIABLE`], which all programs of a host share: one that we cannot use is no mistake, and
+    /// costs the traces only.
+    #[serde(skip)]
+    pub is_shared: bool,
     /// Which share of the traces that begin here is sent, from 0 to 1. Who continues a trace does as its beginning did. Default 1: a job
     /// is worth its twenty spans.
     pub sample_ratio: f64,
@@ -58,6 +64,7 @@ impl Default for TelemetryConfig {
     fn default() -> Self {
         Self {
             otlp_endpoint: None,
+            is_shared: false,
             sample_ratio: 1.0,
         }
     }
@@ -66,18 +73,19 @@ impl Default for TelemetryConfig {
 impl TelemetryConfig {
     /// Takes the endpoint from the environment where the file names none; `variable` looks one up.
     pub fn complete(&mut self, variable: impl Fn(&str) -> Option<String>) {
-        let endpoint = self
-            .otlp_endpoint
-            .take()
-            .or_else(|| variable(ENDPOINT_VARIABLE));
-        self.otlp_endpoint = endpoint.filter(|endpoint| !endpoint.is_empty());
+        if self.otlp_endpoint.is_none() {
+            self.otlp_endpoint = variable(ENDPOINT_VARIABLE);
+            self.is_shared = self.otlp_endpoint.is_some();
+        }
+        self.otlp_endpoint = self.otlp_endpoint.take().filter(|one| !one.is_empty());
     }
 
     /// What is wrong with it, each with its setting.
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if let Some(endpoint) = &self.otlp_endpoint
-            && !endpoint.starts_with("http://")
+            && !self.is_shared
+            && !is_http(endpoint)
         {
             problems.push(format!(
                 "telemetry.otlp_endpoint: must start with http://, is {endpoint}"
@@ -112,22 +120,60 @@ impl Telemetry {
 /// A layer of the log.
 pub(crate) type BoxedLayer = Box<dyn Layer<Registry> + Send + Sync>;
 
-/// The layer that sends the spans of `service`, and what ends it; no layer where there is no endpoint. Called inside the runtime.
-pub(crate) fn layer(
+/// What sends the spans of a service.
+#[derive(Default)]
+pub(crate) struct Export {
+    /// A layer of the log; none where there are no traces.
+    pub(crate) layer: Option<BoxedLayer>,
+    /// What ends it.
+    pub(crate) telemetry: Telemetry,
+    /// Why there are no traces although the environment names a collector: to be said in the log, once there is one.
+    pub(crate) unusable: Option<String>,
+}
+
+/// What sends the spans of `service`. Called inside the runtime.
+pub(crate) fn export(
     service: &str,
     config: &TelemetryConfig,
-) -> Result<(Option<BoxedLayer>, Telemetry), ExporterBuildError> {
+) -> Result<Export, ExporterBuildError> {
     let Some(endpoint) = &config.otlp_endpoint else {
-        return Ok((None, Telemetry::default()));
+        return Ok(Export::default());
     };
-    let provider = provider(service, endpoint, config.sample_ratio)?;
-    let layer = tracing_opentelemetry::layer()
-        .with_tracer(provider.tracer("sourdough"))
-        .with_location(false)
-        .with_threads(false)
-        .with_context_activation(false)
-        .with_filter(EnvFilter::new(FILTER));
-    Ok((Some(layer.boxed()), Telemetry(Some(provider))))
+    if config.is_shared && !is_http(endpoint) {
+        return Ok(Export::unusable("it must start with http://".to_owned()));
+    }
+    match provider(service, endpoint, config.sample_ratio) {
+        Ok(provider) => Ok(Export::of(provider)),
+        Err(error) if config.is_shared => Ok(Export::unusable(Causes(&error).to_string())),
+        Err(error) => Err(error),
+    }
+}
+
+impl Export {
+    fn of(provider: SdkTracerProvider) -> Self {
+        let layer = tracing_opentelemetry::layer()
+            .with_tracer(provider.tracer("sourdough"))
+            .with_location(false)
+            .with_threads(false)
+            .with_context_activation(false)
+            .with_filter(EnvFilter::new(FILTER));
+        Self {
+            layer: Some(layer.boxed()),
+            telemetry: Telemetry(Some(provider)),
+            unusable: None,
+        }
+    }
+
+    fn unusable(why: String) -> Self {
+        Self {
+            unusable: Some(why),
+            ..Self::default()
+        }
+    }
+}
+
+fn is_http(endpoint: &str) -> bool {
+    endpoint.starts_with("http://")
 }
 
 fn provider(
@@ -188,6 +234,7 @@ mod tests {
         let config = TelemetryConfig {
             otlp_endpoint: Some("https://collector.example.com".to_owned()),
             sample_ratio: f64::NAN,
+            ..TelemetryConfig::default()
         };
         let problems = config.problems();
         assert!(
@@ -198,5 +245,22 @@ mod tests {
             problems[1].starts_with("telemetry.sample_ratio: "),
             "{problems:?}"
         );
+    }
+
+    #[test]
+    fn an_address_of_the_environment_that_cannot_be_used_costs_the_traces_only() {
+        for shared in ["https://collector.example.com:4317", "http://a b"] {
+            let mut config = TelemetryConfig::default();
+            config.complete(|_| Some(shared.to_owned()));
+            assert_eq!(config.problems(), Vec::<String>::new());
+            let export = export("worker", &config).unwrap();
+            assert!(
+                export.layer.is_none() && export.unusable.is_some(),
+                "{shared}"
+            );
+        }
+        let mut config: TelemetryConfig = toml::from_str("otlp_endpoint = 'http://a b'").unwrap();
+        config.complete(|_| None);
+        assert!(export("worker", &config).is_err());
     }
 }

@@ -11,6 +11,7 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 };
 use opentelemetry_proto::tonic::common::v1::{AnyValue, KeyValue, any_value::Value};
 use opentelemetry_proto::tonic::trace::v1 as otlp;
+use tokio::net::TcpListener;
 use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Request, Response, Status};
@@ -48,12 +49,21 @@ impl Collector {
     /// # Panics
     /// Where it cannot: a test that cannot run fails.
     pub fn start() -> Self {
-        let address = "127.0.0.1:0".parse().expect("an address");
-        let incoming = TcpIncoming::bind(address).expect("a port on loopback");
-        let address = incoming.local_addr().expect("a listener has an address");
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port on loopback");
+        let set = listener.set_nonblocking(true);
+        set.expect("a socket of one's own can be set");
+        Self::on(TcpListener::from_std(listener).expect("called inside the runtime"))
+    }
+
+    /// Answers from now on whoever connects to `listener`, and who did so before.
+    ///
+    /// # Panics
+    /// Where it cannot: a test that cannot run fails.
+    pub fn on(listener: TcpListener) -> Self {
+        let address = listener.local_addr().expect("a listener has an address");
         let spans = Spans::default();
         let server = Server::builder().add_service(TraceServiceServer::new(spans.clone()));
-        tokio::spawn(server.serve_with_incoming(incoming));
+        tokio::spawn(server.serve_with_incoming(TcpIncoming::from(listener)));
         Self {
             endpoint: format!("http://{address}"),
             spans,
