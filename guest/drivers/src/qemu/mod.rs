@@ -20,6 +20,7 @@ mod process;
 mod qmp;
 mod tail;
 mod tsc;
+mod version;
 mod victim;
 
 use std::path::{Path, PathBuf};
@@ -27,7 +28,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use sha2::{Digest, Sha256};
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 use vm::{
@@ -37,9 +37,10 @@ use vm::{
 
 use crate::sealed::SealedMemories;
 use crate::sparse;
-use command::{DISK, Disk, EMULATED_CPU, MEMORY, Memory, Start};
+use command::{DISK, Disk, MEMORY, Memory, Start};
 use guest::QemuVm;
 use process::Process;
+use version::{cpu_model, version_in};
 
 /// What an operator says about QEMU.
 #[derive(Clone, Debug)]
@@ -258,58 +259,4 @@ async fn copy_file(from: &Path, to: &Path) -> Result<(), VmError> {
         .unwrap_or_else(|error| Err(std::io::Error::other(error)))
         // What fails is nearly always the writing.
         .map_err(VmError::io("copy a disk or a memory to", to))
-}
-
-/// What `--version` says.
-#[derive(Debug, PartialEq, Eq)]
-struct Version<'t> {
-    number: &'t str,
-    /// The whole first line: a distribution's rebuild of one version may save its state otherwise.
-    build: &'t str,
-}
-
-fn version_in(text: &str) -> Option<Version<'_>> {
-    let build = text.lines().next()?;
-    let number = build
-        .strip_prefix("QEMU emulator version ")?
-        .split_whitespace()
-        .next()?;
-    Some(Version { number, build })
-}
-
-/// The words for the virtual CPU. Under emulation the program's build decides what `max` is; with hardware virtualisation
-/// the host's processor does.
-fn cpu_model(accelerator: &str, build: &str) -> Result<String, VmError> {
-    match accelerator {
-        "tcg" => Ok(format!("{EMULATED_CPU} of {build}")),
-        _ => {
-            let path = Path::new("/proc/cpuinfo");
-            let text = std::fs::read_to_string(path).map_err(VmError::io("read", path))?;
-            let lines = text.lines().take_while(|line| !line.is_empty());
-            let lasting = lines.filter(|line| {
-                ["model name", "stepping", "microcode", "flags"]
-                    .iter()
-                    .any(|name| line.starts_with(name))
-            });
-            let digest = Sha256::digest(lasting.collect::<Vec<_>>().join("\n"));
-            Ok(format!("host {} of {build}", hex::encode(&digest[..8])))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_version_is_the_word_behind_the_name() {
-        let text = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright";
-        let version = version_in(text).unwrap();
-        assert_eq!(version.number, "7.2.22");
-        assert_eq!(
-            version.build,
-            "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"
-        );
-        assert_eq!(version_in("qemu: command not found"), None);
-    }
 }

@@ -151,24 +151,29 @@ impl Process {
         }
     }
 
-    /// Waits for the end, kills after `grace`, and says how it ended.
+    /// Waits for the end, kills after `grace`, and says how it ended. The process is gone then, so that its slot may go.
     pub(super) async fn wait(&mut self, grace: Duration) -> Exit {
-        let ended = timeout(grace, self.child.wait()).await;
-        if let Some(broken) = self.victim.broken() {
-            return Exit::VmmFailed(broken.to_owned());
-        }
-        match ended {
-            Ok(Ok(status)) if status.success() => Exit::PoweredOff,
-            Ok(Ok(status)) if self.was_killed(status) => Exit::Killed,
-            Ok(Ok(status)) => Exit::VmmFailed(format!(
-                "QEMU ended with {status}: {}",
-                self.messages.whole().await
-            )),
+        let exit = match timeout(grace, self.child.wait()).await {
+            Ok(Ok(status)) => self.exit_of(status).await,
             Ok(Err(error)) => Exit::VmmFailed(error.to_string()),
             Err(_) => match self.child.kill().await {
                 Ok(()) => Exit::Killed,
                 Err(error) => Exit::VmmFailed(error.to_string()),
             },
+        };
+        // Whatever else is seen of its end follows from that.
+        let broken = self.victim.broken().map(str::to_owned);
+        broken.map_or(exit, Exit::VmmFailed)
+    }
+
+    async fn exit_of(&mut self, status: ExitStatus) -> Exit {
+        if status.success() {
+            Exit::PoweredOff
+        } else if self.was_killed(status) {
+            Exit::Killed
+        } else {
+            let words = self.messages.whole().await;
+            Exit::VmmFailed(format!("QEMU ended with {status}: {words}"))
         }
     }
 
