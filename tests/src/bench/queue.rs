@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::figures::Figures;
 use crate::fake::Fate;
-use crate::fleet::{Fleet, Guests};
+use crate::fleet::{Fleet, Guests, in_memory};
 use crate::launch::Lifetime;
 use crate::process::Process;
 use crate::queue::{self, Queue};
@@ -32,6 +32,9 @@ const MANY_JOBS: usize = 3000;
 
 /// Jobs at a time for the latter: more than two processors can be busy with.
 const MANY_SLOTS: u32 = 32;
+
+/// What they have for their files: a fake guest is a directory, and what a file system takes for one is not the queue's.
+const MANY_MIB: u32 = 256;
 
 /// What an idle worker is watched for: four of its looks at the queue.
 const IDLE_FOR: Duration = Duration::from_secs(20);
@@ -95,8 +98,11 @@ async fn idle(worker: Pid, figures: &mut Figures) -> Result<()> {
 async fn many(fleet: &Fleet, figures: &mut Figures) -> Result<()> {
     let pool = Token::parse("many").expect("a plain word is a token");
     let queue = fleet.queue.in_pool(&pool);
-    let service = fleet.worker("many", &pool, MANY_SLOTS, |_| ())?;
-    // The snapshot is fetched, and the consumer is there.
+    let service = fleet.worker("many", &pool, MANY_SLOTS, |config| {
+        config.insert("slot_disk_mib".to_owned(), 16.into());
+    })?;
+    let service = in_memory(service, MANY_MIB)?;
+    // The consumer is there afterwards.
     let worker = service.start(Lifetime::Owner).await?;
     good(queue.run(&job(&queue)?).await?)?;
     end(worker).await?;

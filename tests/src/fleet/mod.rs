@@ -13,6 +13,7 @@
 //! their streams, objects and addresses.
 
 mod environments;
+mod memory_disk;
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -26,6 +27,7 @@ use schemas::names::{self, bucket, stream};
 use schemas::{Token, WorkerState};
 
 use environments::Environments;
+pub use memory_disk::in_memory;
 
 use crate::launch::{Lifetime, ServerOptions};
 use crate::left;

@@ -1,14 +1,12 @@
 //! A worker whose scratch space is full.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use e2e::fleet::Fleet;
+use e2e::fleet::{Fleet, in_memory};
 use e2e::launch::Lifetime;
-use e2e::stack::Service;
 use e2e::wait;
 use nix::unistd::Uid;
 use schemas::Reason;
@@ -19,11 +17,8 @@ use crate::support::{ends_with, job, pool, settles};
 /// 30 s for a worker to look at its disk again, which it does before each job.
 const SAID_WITHIN: Duration = Duration::from_secs(30);
 
-/// Starts the worker in a mount namespace of its own, with 64 MiB for its state: the mount goes with the process.
-const SCRIPT: &str = "#!/bin/sh
-exec unshare --mount --propagation private sh -ec \
-'mount -t tmpfs -o size=64m tmpfs \"$0\" && exec \"$@\"' STATE PROGRAM \"$@\"
-";
+/// What the worker has for its state.
+const DISK_MIB: u32 = 64;
 
 pub(crate) async fn a_worker_without_scratch_space_says_so_and_leaves_jobs_to_others(
     fleet: &Fleet,
@@ -37,7 +32,7 @@ pub(crate) async fn a_worker_without_scratch_space_says_so_and_leaves_jobs_to_ot
     let small = |config: &mut toml::Table| {
         config.insert("slot_disk_mib".to_owned(), 16.into());
     };
-    let full = on_small_disk(fleet.worker("disk-full", &pool, 1, small)?)?;
+    let full = in_memory(fleet.worker("disk-full", &pool, 1, small)?, DISK_MIB)?;
     let other = fleet.worker("disk-other", &pool, 1, small)?;
     let worker = full.start(Lifetime::Owner).await?;
     let first = job(&queue, "true")?;
@@ -81,19 +76,4 @@ async fn says(fleet: &Fleet, condition: WorkerCondition) -> Result<()> {
         Ok(Some(()))
     })
     .await
-}
-
-/// The same worker with a disk of its own for its state.
-fn on_small_disk(worker: Service) -> Result<Service> {
-    let script = worker.directory.join("worker.sh");
-    let state = worker.directory.join(worker.name);
-    let text = SCRIPT
-        .replace("STATE", &state.display().to_string())
-        .replace("PROGRAM", &worker.program.display().to_string());
-    fs::write(&script, text).context("write a script")?;
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).context("write a script")?;
-    Ok(Service {
-        program: script,
-        ..worker
-    })
 }

@@ -4,6 +4,7 @@
 //! seen as the server's word about it.
 
 mod refused;
+mod replies;
 mod server;
 
 use std::time::Duration;
