@@ -1,15 +1,12 @@
 //! Whether this host can run one more job: its health, and its scratch space.
-
-use std::time::Duration;
+//!
+//! What always holds: a "no" says when to ask again, so that whoever waits for a "yes" needs no second answer, which may be another.
 
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::breaker::{Allowed, Health};
-use crate::scratch::Scratch;
-
-/// 3 s between two looks at a disk that was too full: a job that ends empties it, and nobody says so.
-const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(3);
+use crate::scratch::{GOOD_FOR, Load, Scratch};
 
 /// What a pull asks first.
 #[derive(Debug)]
@@ -17,6 +14,15 @@ pub struct Fitness {
     health: Health,
     scratch: Scratch,
     changes: watch::Receiver<Option<String>>,
+}
+
+/// The answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fit {
+    /// One more job may be pulled.
+    Yes,
+    /// It may not, and it is worth asking again then.
+    NotBefore(Instant),
 }
 
 impl Fitness {
@@ -29,36 +35,103 @@ impl Fitness {
         }
     }
 
-    /// Whether one more job may be pulled while `pulls` are on their way.
-    pub fn allows(&self, pulls: usize) -> bool {
-        let healthy = match self.health.allows() {
-            Allowed::All => true,
-            Allowed::One => pulls == 0,
-            Allowed::NoneUntil(_) => false,
-        };
-        healthy && self.scratch.has_room()
-    }
-
-    /// Waits until the answer may be another. A caller that stops waiting misses nothing.
-    pub async fn changed(&mut self) {
-        let until = self.look_at();
-        let look = async {
-            match until {
-                Some(until) => sleep_until(until).await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
-            Ok(()) = self.changes.changed() => {}
-            () = look => {}
-        }
-    }
-
-    fn look_at(&self) -> Option<Instant> {
+    /// Whether one more job may be pulled beside those of `load`.
+    pub fn allows(&self, load: Load) -> Fit {
         match self.health.allows() {
-            Allowed::NoneUntil(until) => Some(until),
-            Allowed::All | Allowed::One if self.scratch.has_room() => None,
-            Allowed::All | Allowed::One => Some(Instant::now() + LOOK_AGAIN_AFTER),
+            Allowed::NoneUntil(until) => Fit::NotBefore(until),
+            Allowed::All if self.scratch.has_room(load) => Fit::Yes,
+            Allowed::One if load.pulls == 0 && self.scratch.has_room(load) => Fit::Yes,
+            // Nobody says that a job has emptied the disk: the next look does.
+            Allowed::All | Allowed::One => Fit::NotBefore(Instant::now() + GOOD_FOR),
         }
+    }
+
+    /// One more job begins.
+    pub fn begins(&self) {
+        self.scratch.begins();
+    }
+
+    /// Waits until the health has changed since this was waited for last. A caller that stops waiting misses nothing.
+    pub async fn changed(&mut self) {
+        let changed = self.changes.changed().await;
+        changed.expect("this fitness holds the sender");
+    }
+
+    /// Waits until the answer may be another than a "no" until then.
+    pub async fn rest(&mut self, until: Instant) {
+        tokio::select! {
+            () = self.changed() => {}
+            () = sleep_until(until) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    fn fitness(need_bytes: u64) -> (Health, Fitness) {
+        let health = Health::default();
+        let scratch = Scratch::new("/".into(), need_bytes);
+        (health.clone(), Fitness::new(health, scratch))
+    }
+
+    fn ask_again(fitness: &Fitness) -> Instant {
+        match fitness.allows(Load::default()) {
+            Fit::NotBefore(until) => until,
+            Fit::Yes => panic!("it is fit"),
+        }
+    }
+
+    fn paused() -> (Health, Fitness) {
+        let (health, fitness) = fitness(1);
+        for _ in 0..3 {
+            health.host_failed("fork: no space");
+        }
+        (health, fitness)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_that_ends_between_the_answer_and_the_rest_is_not_slept_over() {
+        let (_health, mut fitness) = paused();
+        // What has changed by now is seen.
+        fitness.changed().await;
+        let until = ask_again(&fitness);
+        advance(until - Instant::now()).await;
+        assert_eq!(fitness.allows(Load::default()), Fit::Yes, "meanwhile");
+        let rested = timeout(Duration::from_mins(10), fitness.rest(until)).await;
+        assert!(rested.is_ok(), "nothing wakes it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_full_disk_is_looked_at_again() {
+        let (_health, mut fitness) = fitness(u64::MAX);
+        let until = ask_again(&fitness);
+        let rested = timeout(Duration::from_mins(10), fitness.rest(until)).await;
+        assert!(rested.is_ok() && ask_again(&fitness) > until);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_command_that_ran_ends_a_rest_before_its_time() {
+        let (health, mut fitness) = paused();
+        fitness.changed().await;
+        let (begun, until) = (Instant::now(), ask_again(&fitness));
+        health.guest_ran();
+        fitness.rest(until).await;
+        assert_eq!(Instant::now(), begun);
+        assert_eq!(fitness.allows(Load::default()), Fit::Yes);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_trial_is_pulled_alone() {
+        let (_health, fitness) = paused();
+        advance(ask_again(&fitness) - Instant::now()).await;
+        let load = |pulls| Load { running: 0, pulls };
+        assert_eq!(fitness.allows(load(0)), Fit::Yes);
+        assert_ne!(fitness.allows(load(1)), Fit::Yes);
     }
 }

@@ -1,11 +1,12 @@
-//! The disk on which running jobs have theirs: a job is pulled only while one slot's disk is free.
+//! The disk on which running jobs have theirs: a job is pulled only while a slot's disk is free for it, for every pull on its way, and for
+//! every job that began since the last look and has not written anything yet.
 //!
 //! What a guest may write is free when it starts, not set aside: disks are sparse, and few jobs fill theirs. The shared cache of
 //! snapshots lies on the same disk and keeps to its own limit; what it may still grow by is taken off once, when slots are computed.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sys::statvfs::statvfs;
@@ -14,16 +15,35 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 /// 1 s: what a look is good for. A guest that writes as fast as a disk can does not fill a slot's space in that.
-const GOOD_FOR: Duration = Duration::from_secs(1);
+pub const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// The scratch space. Clones share what was seen.
 #[derive(Clone, Debug)]
 pub struct Scratch {
     directory: PathBuf,
     need_bytes: u64,
-    seen_at: Arc<Mutex<Option<Instant>>>,
+    seen: Arc<Mutex<Seen>>,
     /// Why there is no room.
     reason: watch::Sender<Option<String>>,
+}
+
+/// The jobs that a worker has.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Load {
+    /// Those that hold a slot.
+    pub running: u32,
+    /// Those that may come: pulls on their way.
+    pub pulls: usize,
+}
+
+/// The last look, and what came after it.
+#[derive(Debug)]
+struct Seen {
+    /// None before the first.
+    at: Option<Instant>,
+    free_bytes: u64,
+    /// Jobs that began since; some may have ended.
+    begun: u32,
 }
 
 impl Scratch {
@@ -32,23 +52,32 @@ impl Scratch {
         Self {
             directory,
             need_bytes,
-            seen_at: Arc::default(),
+            seen: Arc::default(),
             reason: watch::Sender::default(),
         }
     }
 
-    /// Whether one more slot's disk has room. A disk that cannot be asked has: a job says better what is wrong with it.
-    pub fn has_room(&self) -> bool {
-        let mut seen_at = self.seen_at.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Whether one more slot's disk has room beside those of `load`. A disk that cannot be asked has: a job says better what is wrong
+    /// with it.
+    pub fn has_room(&self, load: Load) -> bool {
+        let mut seen = self.seen();
         let now = Instant::now();
-        if seen_at.is_none_or(|at| now >= at + GOOD_FOR) {
-            *seen_at = Some(now);
+        if seen.at.is_none_or(|at| now >= at + GOOD_FOR) {
+            (seen.at, seen.begun) = (Some(now), 0);
             match self.free_bytes() {
-                Ok(free) => self.say(shortage(free, self.need_bytes)),
+                Ok(free) => {
+                    seen.free_bytes = free;
+                    self.say(shortage(free, self.need_bytes));
+                }
                 Err(error) => warn!(directory = %self.directory.display(), %error, "free space"),
             }
         }
-        self.reason.borrow().is_none()
+        seen.has_room(self.need_bytes, load)
+    }
+
+    /// One more job begins: what it will write is not seen yet.
+    pub fn begins(&self) {
+        self.seen().begun += 1;
     }
 
     /// Why there is no room, and every change of that.
@@ -62,6 +91,11 @@ impl Scratch {
         Ok(disk.blocks_available().saturating_mul(disk.fragment_size()))
     }
 
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// It is logged under the watch's lock, so that the words of two looks come in order; no log asks for the reason.
     fn say(&self, reason: Option<String>) {
         self.reason.send_if_modified(|said| {
             match (said.as_deref(), reason.as_deref()) {
@@ -73,6 +107,25 @@ impl Scratch {
             *said = reason;
             changed
         });
+    }
+}
+
+impl Seen {
+    fn has_room(&self, need_bytes: u64, load: Load) -> bool {
+        let begun = u64::from(self.begun.min(load.running));
+        let jobs = begun + load.pulls as u64 + 1;
+        need_bytes.saturating_mul(jobs) <= self.free_bytes
+    }
+}
+
+/// Before the first look: nothing is known to be missing.
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            at: None,
+            free_bytes: u64::MAX,
+            begun: 0,
+        }
     }
 }
 
@@ -105,30 +158,48 @@ mod tests {
     }
 
     #[test]
+    fn room_for_one_is_not_room_for_all_slots() {
+        let seen = |begun| Seen {
+            at: None,
+            free_bytes: 10,
+            begun,
+        };
+        let room = |begun, running, pulls| seen(begun).has_room(4, Load { running, pulls });
+        assert!(room(0, 0, 0) && room(0, 0, 1));
+        assert!(!room(0, 0, 2), "two may come");
+        assert!(!room(1, 1, 1), "one began and one may come");
+        assert!(room(0, 8, 1), "what these wrote was seen");
+        assert!(room(8, 0, 1), "they ended");
+    }
+
+    #[test]
     fn a_disk_is_asked_for_what_it_has() {
         let directory = tempfile::tempdir().unwrap();
         let room = |need| Scratch::new(directory.path().to_owned(), need);
-        assert!(room(1).has_room());
+        assert!(room(1).has_room(Load::default()));
         let none = room(u64::MAX);
-        assert!(!none.has_room());
-        assert!(
-            none.reasons()
-                .borrow()
-                .as_deref()
-                .unwrap()
-                .contains("a slot needs")
-        );
+        assert!(!none.has_room(Load::default()));
+        let reason = none.reasons().borrow().clone().unwrap();
+        assert!(reason.contains("a slot needs"), "{reason}");
         assert!(room(1).free_bytes().unwrap() > 0);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_look_is_good_for_a_second() {
+    async fn a_look_is_good_for_a_second_and_the_next_forgets_what_began_before() {
         let directory = tempfile::tempdir().unwrap();
-        let scratch = Scratch::new(directory.path().to_owned(), 1);
-        assert!(scratch.has_room());
-        // What is gone cannot be asked, and a look that failed changes nothing.
+        let free = Scratch::new(directory.path().to_owned(), 1).free_bytes();
+        let scratch = Scratch::new(directory.path().to_owned(), free.unwrap() / 3 * 2);
+        let one = Load {
+            running: 1,
+            pulls: 0,
+        };
+        assert!(scratch.has_room(one));
+        scratch.begins();
+        assert!(!scratch.has_room(one));
+        assert_eq!(*scratch.reasons().borrow(), None, "there is room for one");
+        // What is gone cannot be asked, and a look that failed changes nothing of what was seen.
         drop(directory);
         tokio::time::advance(GOOD_FOR).await;
-        assert!(scratch.has_room());
+        assert!(scratch.has_room(one));
     }
 }

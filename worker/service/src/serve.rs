@@ -76,18 +76,18 @@ fn report_panic(ended: Result<(), JoinError>) {
 
 async fn drain(services: &Services, mut running: JoinSet<()>, give_back: &watch::Sender<bool>) {
     info!(jobs = running.len(), limit = ?services.config.drain(), "draining");
-    let all = async {
-        while let Some(ended) = running.join_next().await {
-            report_panic(ended);
-        }
-    };
-    if tokio::time::timeout(services.config.drain(), all)
-        .await
-        .is_err()
-    {
+    let in_time = tokio::time::timeout(services.config.drain(), ended(&mut running));
+    if in_time.await.is_err() {
         give_back.send_replace(true);
     }
-    while running.join_next().await.is_some() {}
+    ended(&mut running).await;
+}
+
+/// Waits for all jobs to end.
+async fn ended(running: &mut JoinSet<()>) {
+    while let Some(ended) = running.join_next().await {
+        report_panic(ended);
+    }
 }
 
 async fn flush(services: &Services) {

@@ -3,7 +3,9 @@
 //! A place is a lease, which is taken before a job is fetched, renewed with the job's own, and given back when the job ends or parks. So
 //! the places of a worker that dies come free by themselves.
 //!
-//! What always holds: no more jobs of a tenant run than it has places; where nobody set a cap, nothing is asked.
+//! What always holds: no job of a tenant is fetched but into a place of its own, so no more run than it has places while the server is
+//! there to renew them; where nobody set a cap, nothing is asked. A job whose place was lost, as where the server was away for longer than
+//! a lease lasts, is not ended for it: until it has a place again, the tenant may have a job more than its cap.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

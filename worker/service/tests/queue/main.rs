@@ -14,6 +14,12 @@ use tokio::time::{Instant, timeout};
 /// 20 s: what no test takes, a busy machine included.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// 5 s between two looks of an idle worker at the queue, whatever it hears.
+const TIMER: Duration = Duration::from_secs(5);
+
+/// What came of a wake-up comes before the timer would have brought it.
+pub(crate) const BEFORE_THE_TIMER: Duration = Duration::from_secs(4);
+
 /// 500 ms in which what must not happen would have happened.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(500);
 
@@ -35,7 +41,7 @@ async fn a_flood_of_one_tenant_delays_another_by_no_more_than_a_job_for_each_slo
     }
     ensure!(running.iter().all(|job| job.subject == flood));
     rig.publish(&quiet, 1).await?;
-    // Jobs that take longer than a busy worker's view of the queue is old.
+    // The jobs take longer than a busy worker goes without a look at the queue, even where the server is slow.
     ensure!(timeout(A_WHILE, worker.next()).await.is_err());
     let mut others = 0;
     for job in running {
@@ -81,43 +87,38 @@ async fn a_job_whose_consumer_is_made_later_is_found_soon_after() -> Result<()> 
     rig.publish(&subject, 1).await?;
     ensure!(timeout(A_WHILE, worker.next()).await.is_err());
     rig.consumer(&subject).await?;
-    let made = Instant::now();
-    let job = timeout(PATIENCE, worker.next()).await??;
+    let job = timeout(BEFORE_THE_TIMER, worker.next()).await??;
     ensure!(job.subject == subject);
-    ensure!(
-        made.elapsed() < Duration::from_secs(2),
-        "{:?}",
-        made.elapsed()
-    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_idle_worker_hears_a_publish_and_is_else_asleep() -> Result<()> {
+    const JOBS: u32 = 50;
     let Some(rig) = Rig::start("idle").await? else {
         return Ok(());
     };
+    let begun = Instant::now();
     let mut worker = rig.worker("worker", 2).await?;
     ensure!(timeout(A_WHILE, worker.next()).await.is_err());
     let sent = worker.sent();
     ensure!(timeout(3 * A_WHILE, worker.next()).await.is_err());
-    let sent = worker.sent() - sent;
-    ensure!(sent == 0, "{sent} messages in a second and a half");
+    let (sent, looks) = (worker.sent() - sent, timers_in(begun.elapsed()));
+    ensure!(sent <= looks, "{sent} messages for {looks} looks");
     // A tenant that nobody has seen before.
     let subject = rig.subject("new", 3);
     rig.consumer(&subject).await?;
-    let mut took = Vec::new();
-    for _ in 0..50 {
-        let begun = Instant::now();
+    let begun = Instant::now();
+    for _ in 0..JOBS {
         let (published, job) =
             tokio::join!(rig.publish(&subject, 1), timeout(PATIENCE, worker.next()));
         published?;
-        took.push(begun.elapsed());
         job??.end().await?;
     }
-    took.sort();
-    eprintln!("publish to taken: p50 {:?}, p98 {:?}", took[25], took[49]);
-    ensure!(took[25] < Duration::from_millis(50), "{took:?}");
+    let took = begun.elapsed();
+    eprintln!("publish to taken and ended: {:?}", took / JOBS);
+    // If only the timer told of them.
+    ensure!(took < JOBS * TIMER / 2, "{took:?}");
     Ok(())
 }
 
@@ -154,16 +155,26 @@ async fn what_was_pulled_and_not_given_out_comes_back_when_the_queue_closes() ->
     timeout(PATIENCE, worker.next()).await??.end().await?;
     worker.queue.close().await;
     let mut next = rig.worker("next", 1).await?;
-    let begun = Instant::now();
+    // Before the time of its delivery is over, which is 30 s.
     timeout(PATIENCE, next.next()).await??.end().await?;
-    ensure!(
-        begun.elapsed() < Duration::from_secs(10),
-        "not after its time was over"
-    );
     Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_host_without_scratch_space_takes_nothing() -> Result<()> {
+    let Some(rig) = Rig::start("full").await? else {
+        return Ok(());
+    };
+    let subject = rig.subject("a", 5);
+    rig.consumer(&subject).await?;
+    rig.publish(&subject, 1).await?;
+    let mut full = rig.worker_that_needs("full", 2, u64::MAX).await?;
+    ensure!(timeout(A_WHILE, full.next()).await.is_err());
+    Ok(())
+}
+
+/// In one thread, where the clock can be turned: the pause is over at once.
+#[tokio::test]
 async fn a_host_in_trouble_takes_nothing_and_then_one_job_alone() -> Result<()> {
     let Some(rig) = Rig::start("trouble").await? else {
         return Ok(());
@@ -171,11 +182,6 @@ async fn a_host_in_trouble_takes_nothing_and_then_one_job_alone() -> Result<()> 
     let subject = rig.subject("a", 5);
     rig.consumer(&subject).await?;
     rig.publish(&subject, 3).await?;
-    let mut full = rig.worker_that_needs("full", 2, u64::MAX).await?;
-    ensure!(
-        timeout(A_WHILE, full.next()).await.is_err(),
-        "no scratch space"
-    );
     let mut worker = rig.worker("worker", 2).await?;
     for _ in 0..3 {
         worker.health.host_failed("fork: no space");
@@ -184,9 +190,23 @@ async fn a_host_in_trouble_takes_nothing_and_then_one_job_alone() -> Result<()> 
         timeout(A_WHILE, worker.next()).await.is_err(),
         "it is paused"
     );
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(30)).await;
+    tokio::time::resume();
+    let tried = timeout(PATIENCE, worker.next()).await??;
+    ensure!(
+        timeout(A_WHILE, worker.next()).await.is_err(),
+        "the second slot stays empty"
+    );
     worker.health.guest_ran();
-    for _ in 0..2 {
-        timeout(PATIENCE, worker.next()).await??.end().await?;
+    let second = timeout(PATIENCE, worker.next()).await??;
+    for job in [tried, second] {
+        job.end().await?;
     }
-    Ok(())
+    timeout(PATIENCE, worker.next()).await??.end().await
+}
+
+/// How often the timer of a worker that began so long ago may have gone off: never, on a machine that keeps up.
+pub(crate) fn timers_in(time: Duration) -> u64 {
+    time.as_secs() / TIMER.as_secs()
 }

@@ -1,12 +1,10 @@
 //! Tenants that may have so many jobs at a time, over all workers.
 
-use std::time::Duration;
-
 use anyhow::{Result, ensure};
 use tokio::time::{Instant, timeout};
 
 use crate::rig::Rig;
-use crate::{A_WHILE, PATIENCE};
+use crate::{A_WHILE, BEFORE_THE_TIMER, PATIENCE, timers_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tenant_at_its_cap_waits_until_a_place_is_given_back_by_any_worker() -> Result<()> {
@@ -29,15 +27,10 @@ async fn a_tenant_at_its_cap_waits_until_a_place_is_given_back_by_any_worker() -
     rig.publish(&free, 1).await?;
     let other = timeout(PATIENCE, second.next()).await??;
     ensure!(other.subject == free && !other.has_place());
-    let freed = Instant::now();
-    let (ended, next) = tokio::join!(running.end(), timeout(PATIENCE, second.next()));
+    // Not when the place's time is over, nor by the timer.
+    let (ended, next) = tokio::join!(running.end(), timeout(BEFORE_THE_TIMER, second.next()));
     ended?;
     ensure!(next??.has_place());
-    ensure!(
-        freed.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        freed.elapsed()
-    );
     Ok(())
 }
 
@@ -54,7 +47,7 @@ async fn a_cap_that_is_raised_holds_at_once() -> Result<()> {
     let _first = timeout(PATIENCE, worker.next()).await??;
     ensure!(timeout(A_WHILE, worker.next()).await.is_err());
     rig.allow("capped", 2).await?;
-    let _second = timeout(Duration::from_secs(2), worker.next()).await??;
+    let _second = timeout(BEFORE_THE_TIMER, worker.next()).await??;
     ensure!(timeout(A_WHILE, worker.next()).await.is_err());
     Ok(())
 }
@@ -68,6 +61,7 @@ async fn workers_that_find_nothing_do_not_wake_each_other_for_ever() -> Result<(
     let capped = rig.subject("capped", 5);
     rig.consumer(&capped).await?;
     rig.publish(&capped, 1).await?;
+    let begun = Instant::now();
     let mut first = rig.worker("first", 4).await?;
     let mut second = rig.worker("second", 4).await?;
     let mut third = rig.worker("third", 4).await?;
@@ -85,6 +79,7 @@ async fn workers_that_find_nothing_do_not_wake_each_other_for_ever() -> Result<(
     );
     ensure!(second_sees.is_err() && third_sees.is_err());
     let sent = second.sent() + third.sent() - before;
-    ensure!(sent < 20, "{sent} messages in a second and a half");
+    let looks = 2 * (1 + timers_in(begun.elapsed()));
+    ensure!(sent < 10 * looks, "{sent} messages for {looks} looks");
     Ok(())
 }

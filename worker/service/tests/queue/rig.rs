@@ -9,10 +9,9 @@ use bus::streams::{job_consumer, provision};
 use schemas::names::{bucket, stream};
 use schemas::{JobSubject, Priority, Token, Trust};
 use tempfile::TempDir;
-use tokio::sync::OwnedSemaphorePermit;
-use worker::breaker::Health;
+use worker::breaker::{Health, Trial};
 use worker::fitness::Fitness;
-use worker::presence::Presence;
+use worker::presence::{Presence, Slot};
 use worker::queue::caps::Caps;
 use worker::queue::tenants::Tenants;
 use worker::queue::{Queue, QueueParts, Taken};
@@ -29,6 +28,7 @@ pub(crate) struct Rig {
 pub(crate) struct Worker {
     pub(crate) queue: Queue,
     pub(crate) health: Health,
+    presence: Presence,
     client: async_nats::Client,
 }
 
@@ -36,7 +36,8 @@ pub(crate) struct Worker {
 pub(crate) struct Job {
     pub(crate) subject: JobSubject,
     taken: Taken,
-    _permit: OwnedSemaphorePermit,
+    _slot: Slot,
+    _trial: Option<Trial>,
 }
 
 impl Rig {
@@ -119,14 +120,14 @@ impl Rig {
         let jetstream = jetstream::new(client.clone());
         let leases = Leases::open(&jetstream).await?;
         let tenants = Tenants::begin(jetstream.get_key_value(bucket::TENANTS).await?);
-        let health = Health::default();
+        let (health, presence) = (Health::default(), Presence::new(slots, 0));
         let scratch = Scratch::new(self.directory.path().to_owned(), scratch_bytes);
         let queue = Queue::new(QueueParts {
             pool: self.tag.parse()?,
             trust: vec![Trust::Trusted],
             snapshots: format!("$KV.{}.key.*", bucket::SNAPSHOTS),
             caps: Caps::begin(&client, leases, tenants, name.parse()?),
-            presence: Presence::new(slots, 0),
+            presence: presence.clone(),
             fitness: Fitness::new(health.clone(), scratch),
             client: client.clone(),
             jetstream,
@@ -134,6 +135,7 @@ impl Rig {
         Ok(Worker {
             queue,
             health,
+            presence,
             client,
         })
     }
@@ -146,7 +148,8 @@ impl Worker {
         Ok(Job {
             subject: taken.message.subject.parse()?,
             taken,
-            _permit: permit,
+            _slot: self.presence.fill(permit),
+            _trial: self.health.try_out(),
         })
     }
 
