@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{CreateKeyValueError, CreateStreamError};
+use async_nats::jetstream::Context;
+use async_nats::jetstream::context::CreateStreamError;
 use async_nats::jetstream::stream::{Config, DiscardPolicy, Republish, RetentionPolicy};
-use async_nats::jetstream::{Context, kv};
 use tracing::info;
 
 use super::{BUCKETS, BucketDefinition, Expiry, Keeps, STREAMS, StreamDefinition};
@@ -31,7 +31,7 @@ pub enum ProvisionError {
         name: &'static str,
         /// Why.
         #[source]
-        source: CreateKeyValueError,
+        source: CreateStreamError,
     },
 }
 
@@ -48,7 +48,7 @@ pub async fn provision(jetstream: &Context, replicas: usize) -> Result<(), Provi
     }
     for definition in BUCKETS {
         let made = jetstream
-            .create_or_update_key_value(definition.config(replicas))
+            .create_or_update_stream(definition.config(replicas))
             .await;
         made.map_err(|source| ProvisionError::Bucket {
             name: definition.name,
@@ -98,20 +98,28 @@ impl StreamDefinition {
 }
 
 impl BucketDefinition {
-    /// The settings as the client takes them.
-    pub fn config(&self, replicas: usize) -> kv::Config {
-        let base = kv::Config {
-            bucket: self.name.to_owned(),
-            history: self.history,
+    /// The settings as the server takes them: a bucket is the stream `KV_<name>` over `$KV.<name>.>`. Other than the client library would make
+    /// it, it takes no `Nats-Rollup`: whoever may put one key of a bucket could sweep all others away with that header. A key is deleted, never
+    /// purged.
+    pub fn config(&self, replicas: usize) -> Config {
+        let base = Config {
+            name: format!("KV_{}", self.name),
+            subjects: vec![format!("$KV.{}.>", self.name)],
+            max_messages_per_subject: self.history,
+            discard: DiscardPolicy::New,
             num_replicas: replicas,
-            ..kv::Config::default()
+            allow_direct: true,
+            allow_rollup: false,
+            deny_delete: true,
+            ..Config::default()
         };
         match self.expiry {
             Expiry::Never => base,
-            Expiry::After(max_age) => kv::Config { max_age, ..base },
+            Expiry::After(max_age) => Config { max_age, ..base },
             // The server takes a value's own time to live only from a bucket that marks what expired.
-            Expiry::PerMessage => kv::Config {
-                limit_markers: Some(MARKER_TTL),
+            Expiry::PerMessage => Config {
+                allow_message_ttl: true,
+                subject_delete_marker_ttl: Some(MARKER_TTL),
                 ..base
             },
         }
@@ -156,5 +164,13 @@ mod tests {
         );
         assert_eq!(config.republish.unwrap().destination, "build.result.>");
         assert_eq!(config.num_replicas, 3);
+    }
+
+    #[test]
+    fn a_put_never_sweeps_away_other_keys() {
+        for bucket in BUCKETS {
+            let config = bucket.config(1);
+            assert!(!config.allow_rollup, "{}", bucket.name);
+        }
     }
 }
