@@ -81,9 +81,9 @@ pub(crate) enum Env {
     Explain(Box<Explain>),
 }
 
-/// Who asks: snapshots are of one tenant and one trust.
+/// Whose it is, what is asked about.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Domain {
+pub(crate) struct Owner {
     /// The tenant.
     #[arg(
         long,
@@ -92,6 +92,13 @@ pub(crate) struct Domain {
         value_name = "NAME"
     )]
     pub(crate) tenant: Token,
+}
+
+/// Who asks: snapshots are of one tenant and one trust.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Domain {
+    #[command(flatten)]
+    pub(crate) owner: Owner,
 
     /// How far the source's author is trusted: trusted or untrusted.
     #[arg(

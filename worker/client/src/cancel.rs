@@ -70,13 +70,14 @@ async fn is_known(server: &Server, job: &JobName) -> Result<bool, AskError> {
     let key = job_record(&job.tenant, &job.id);
     match server.value(bucket::JOBS, &key).await {
         Ok(Some(_)) => return Ok(true),
-        Ok(None) | Err(AskError::Silent { .. }) => {}
+        Ok(None) => {}
+        Err(error) if error.may_be_denied() => {}
         Err(error) => return Err(error),
     }
     match queue::find(server, job).await {
         Ok(Place::Queued(_) | Place::Unknown) => Ok(true),
         Ok(Place::Absent) => Ok(false),
-        Err(error @ AskError::Silent { .. }) => {
+        Err(error) if error.may_be_denied() => {
             eprintln!("note: whether the job is queued is not known: {error}");
             Ok(true)
         }

@@ -1,12 +1,12 @@
 //! `sourdough dead`: jobs that ran out of attempts.
 
+mod listing;
 mod replay;
 
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
 use async_nats::jetstream::message::StreamMessage;
-use schemas::JobSubject;
 use schemas::dead::DeadLetter;
 use schemas::names::{dead_subject, stream};
 
@@ -17,20 +17,22 @@ use crate::logs::in_words;
 use crate::server::Server;
 use crate::summary::one_line;
 use crate::{exit, outcome, publish, submit};
+use listing::Listing;
 
-/// Prints all of them, the oldest first.
+/// Prints all of them, the oldest first, each as it comes: there may be more than memory has room for.
 pub(crate) async fn list(list: &List) -> anyhow::Result<ExitCode> {
     let server = Server::connect(&list.servers).await?;
     let tenant = list.tenant.as_ref().map_or("*", |tenant| tenant.as_str());
-    let letters = letters(&server, &format!("build.dead.{tenant}.*")).await?;
-    if list.json {
-        outcome::print_json(&letters)?;
-        return Ok(ExitCode::SUCCESS);
+    let subject = format!("build.dead.{tenant}.*");
+    let mut listing = Listing::begin(io::stdout(), list.json)?;
+    let mut from = 1;
+    while let Some(message) = server.next(stream::DEAD, &subject, from).await? {
+        from = message.sequence + 1;
+        if let Some(letter) = letter(&message) {
+            listing.add(&letter)?;
+        }
     }
-    let mut out = io::stdout().lock();
-    for letter in &letters {
-        writeln!(out, "{}", line(letter))?;
-    }
+    listing.end()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -85,35 +87,11 @@ fn missing(job: &JobName) -> ExitCode {
     exit::not_found(&format!("tenant {} has no dead job {}", job.tenant, job.id))
 }
 
-/// All that can be read; of the others it is said that they are there.
-async fn letters(server: &Server, subject: &str) -> anyhow::Result<Vec<DeadLetter>> {
-    let mut letters = Vec::new();
-    let mut from = 1;
-    while let Some(message) = server.next(stream::DEAD, subject, from).await? {
-        from = message.sequence + 1;
-        letters.extend(letter(&message));
-    }
-    Ok(letters)
-}
-
+/// The one in a message; of one that cannot be read it is said that it is there.
 fn letter(message: &StreamMessage) -> Option<DeadLetter> {
     let parsed = DeadLetter::parse(&message.payload);
     let warn = |error: &_| eprintln!("warning: {} cannot be read: {error}", message.subject);
     parsed.inspect_err(warn).ok()
-}
-
-/// One of them on one line.
-fn line(letter: &DeadLetter) -> String {
-    let subject = letter.subject.parse::<JobSubject>();
-    let tenant = subject.map_or_else(|_| "?".to_owned(), |subject| subject.tenant.to_string());
-    format!(
-        "{:.0}  {tenant}  {}  {}, {} attempts: {}",
-        letter.time,
-        letter.job_id,
-        letter.reason,
-        letter.attempts.len(),
-        one_line(&letter.message)
-    )
 }
 
 /// One of them in full: what happened, and the body as it was published.
@@ -124,7 +102,7 @@ fn lines(letter: &DeadLetter) -> Vec<String> {
         format!(
             "ended      {:.0}, {}: {}",
             letter.time,
-            letter.reason,
+            one_line(&letter.reason.to_string()),
             one_line(&letter.message)
         ),
     ];
@@ -146,15 +124,8 @@ mod tests {
     const GOLDEN: &[u8] = include_bytes!("../../../schemas/examples/dead-letter.json");
 
     #[test]
-    fn a_dead_letter_is_told_on_one_line_and_in_full() {
+    fn a_dead_letter_is_told_in_full() {
         let letter = DeadLetter::parse(GOLDEN).unwrap();
-        let id = "0193a6c2-7f52-7c1e-9a51-2f6f0f6d2b11";
-        assert_eq!(
-            line(&letter),
-            format!(
-                "2026-11-24T08:00:31Z  acme  {id}  max_attempts, 1 attempts: 1 attempt failed for the hosts' own trouble"
-            )
-        );
         let lines = lines(&letter);
         assert_eq!(
             lines[3],

@@ -96,7 +96,7 @@ impl Servers {
             None => one_class(&self.workers().await?)?,
         };
         let template = self.template(&class, &environment.template).await?;
-        let (tenant, trust) = (&explain.domain.tenant, explain.domain.trust);
+        let (tenant, trust) = (&explain.domain.owner.tenant, explain.domain.trust);
         let parts = KeyParts::environment(tenant, trust, &template, &environment, digests);
         let key = parts.key();
         Ok(Explained {
@@ -110,7 +110,7 @@ impl Servers {
         if let Some(file) = &explain.environment.file {
             return Ok(inline(file)?);
         }
-        let tenant = &explain.domain.tenant;
+        let tenant = &explain.domain.owner.tenant;
         let name = explain.environment.name.as_ref();
         let name = name.context("name a key, or an environment with --environment")?;
         let definitions = open(&self.jetstream, bucket::ENVIRONMENTS).await?;

@@ -125,7 +125,15 @@ impl Head {
     /// The paths in the directory that are not as they were committed, from the root of the repository; a new folder stands for all in it.
     pub(crate) fn changes(&self) -> Result<Vec<String>, GitError> {
         // Without renames, each is two letters, a space and one path.
-        let command = ["status", "--porcelain", "--no-renames", "-z", "--", "."];
+        let command = [
+            "status",
+            "--porcelain",
+            "--no-renames",
+            "--untracked-files=normal",
+            "-z",
+            "--",
+            ".",
+        ];
         let listing = output(git(&self.dir, &command), &command, &self.dir)?;
         let entries = listing.split(|byte| *byte == 0);
         let path = |entry: &[u8]| String::from_utf8_lossy(entry.get(3..)?).into_owned().into();

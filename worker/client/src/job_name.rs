@@ -4,10 +4,8 @@ use std::fmt;
 
 use schemas::Token;
 
-/// The tenant that commands take where none is given.
-const DEFAULT_TENANT: &str = "default";
-
-/// Which job. Written as the arguments that name it on the command line.
+/// Which job. Written as the arguments that name it on the command line, the tenant always: what a command takes where none is given is the
+/// affair of the shell that it is started in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct JobName {
     /// Whose it is.
@@ -18,11 +16,7 @@ pub(crate) struct JobName {
 
 impl fmt::Display for JobName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.id.fmt(formatter)?;
-        if self.tenant.as_str() == DEFAULT_TENANT {
-            return Ok(());
-        }
-        write!(formatter, " --tenant {}", self.tenant)
+        write!(formatter, "{} --tenant {}", self.id, self.tenant)
     }
 }
 
@@ -36,7 +30,7 @@ mod tests {
             tenant: tenant.parse().unwrap(),
             id: "j1".parse().unwrap(),
         };
-        assert_eq!(name("default").to_string(), "j1");
+        assert_eq!(name("default").to_string(), "j1 --tenant default");
         assert_eq!(name("acme").to_string(), "j1 --tenant acme");
     }
 }

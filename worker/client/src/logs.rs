@@ -4,6 +4,10 @@
 //! | --- | --- | --- |
 //! | has a result | the whole log, from S3; where that cannot be read, what the live log still has | the same |
 //! | has none | what the live log has so far | the live log, until the result |
+//!
+//! A user who may not look back in the live log, as a tenant's, has the last chunk of it for what it has so far.
+
+mod so_far;
 
 use std::process::ExitCode;
 
@@ -11,20 +15,15 @@ use anyhow::Context as _;
 use bus::objects::Objects;
 use bus::telemetry::Causes;
 use schemas::JobResult;
-use schemas::names::{log_subject, stream};
 use schemas::record::Attempt;
 use schemas::result::LogRef;
 use tokio::io::AsyncReadExt as _;
-use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::args::{Logs, Servers};
-use crate::follow::follow;
 use crate::interrupt::Interrupt;
 use crate::job_name::JobName;
-use crate::live::Source;
 use crate::screen::Screen;
-use crate::server::{ANSWER_WITHIN, Server};
+use crate::server::Server;
 use crate::summary::one_line;
 use crate::{exit, outcome};
 
@@ -49,7 +48,7 @@ pub(crate) async fn run(logs: &Logs, interrupt: &mut Interrupt) -> anyhow::Resul
         );
         return Ok(ExitCode::SUCCESS);
     }
-    if !interrupt.or(Box::pin(live(&server, &job))).await? {
+    if !interrupt.or(Box::pin(so_far::show(&server, &job))).await? {
         return Ok(exit::not_yet(&format!(
             "job {} has no log yet; `sourdough why {job}` says where it stands",
             job.id
@@ -76,7 +75,7 @@ async fn finished(
         let error = Causes(error.as_ref());
         eprintln!("note: the whole log at {} cannot be read: {error}", log.uri);
         eprintln!("note: what the live log still has follows");
-        live(server, job).await?;
+        so_far::show(server, job).await?;
     } else if log.truncated {
         eprintln!("note: the log was cut at its limit");
     }
@@ -105,30 +104,4 @@ async fn stored(servers: &Servers, log: &LogRef) -> anyhow::Result<()> {
         }
         screen.write(&chunk[..read])?;
     }
-}
-
-/// Shows what the live log has now; says whether it has anything.
-async fn live(server: &Server, job: &JobName) -> anyhow::Result<bool> {
-    let subject = log_subject(&job.tenant, &job.id);
-    let Some(last) = server.last(stream::LOGS, &subject).await? else {
-        return Ok(false);
-    };
-    let mut screen = Screen::with_ends();
-    let (sender, mut chunks) = mpsc::channel(outcome::CHUNKS_AHEAD);
-    let source = Source::Stream(server.jetstream.clone());
-    let following = tokio::spawn(follow(source, job.clone(), sender));
-    let shown = async {
-        while let Some(chunk) = timeout(ANSWER_WITHIN, chunks.recv()).await? {
-            screen.show(&chunk)?;
-            if chunk.sequence >= last.sequence {
-                break;
-            }
-        }
-        anyhow::Ok(true)
-    };
-    let shown = shown.await.with_context(|| {
-        format!("follow {subject}: NATS is silent towards a user whose permissions do not cover it")
-    });
-    following.abort();
-    shown
 }

@@ -167,4 +167,4 @@ impl Write for Hashing {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

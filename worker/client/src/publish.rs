@@ -1,7 +1,6 @@
 //! The job into the queue. It is there once the stream has said so.
 
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use async_nats::connection::State;
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -9,11 +8,8 @@ use async_nats::jetstream::message::PublishMessage;
 use bus::retry::{self, Failure, Policy};
 use schemas::{Job, JobSubject};
 
-use crate::server::Server;
+use crate::server::{GIVE_UP_AFTER, Server};
 use crate::traceparent::{self, Traceparent};
-
-/// 1 min: a server that is started again is back sooner.
-const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// Two of 5 s each: a server that has just come back answers the second.
 const MAX_SILENCES: u32 = 2;
@@ -24,8 +20,10 @@ pub(crate) enum QueueError {
     /// It does not become JSON.
     #[error("write the job")]
     Write(#[source] serde_json::Error),
-    /// Nobody keeps jobs there.
-    #[error("no stream takes {subject}: was `bakery init` run on this server?")]
+    /// Nobody keeps jobs there, as far as this user sees.
+    #[error(
+        "no stream takes {subject} from this user: its account does not reach it, or `bakery init` was not run on this server"
+    )]
     NoStream {
         /// Where it should go.
         subject: String,

@@ -27,13 +27,13 @@ pub(crate) async fn show(asked: &Outcome) -> anyhow::Result<ExitCode> {
 /// Waits for the result, and prints it.
 pub(crate) async fn wait(wait: &Wait, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
     let job = wait.job.name();
-    let waiting = Box::pin(waited(wait, &job));
+    let server = interrupt.or(Server::connect(&wait.job.servers)).await?;
+    let waiting = Box::pin(waited(wait, &server, &job));
     interrupt.or_leave(job.clone(), waiting).await
 }
 
-async fn waited(wait: &Wait, job: &JobName) -> anyhow::Result<ExitCode> {
-    let server = Server::connect(&wait.job.servers).await?;
-    let waiting = outcome::without_log(&server, job);
+async fn waited(wait: &Wait, server: &Server, job: &JobName) -> anyhow::Result<ExitCode> {
+    let waiting = outcome::without_log(server, job);
     let result = match wait.timeout {
         None => waiting.await?,
         Some(seconds) => {

@@ -1,13 +1,15 @@
 //! The NATS server, as the commands about a job ask it: by direct get, one message an answer, so that nothing is made there and a user needs
 //! leave to read and no more.
 //!
-//! What always holds: no question waits longer than [`ANSWER_WITHIN`]. A server is silent towards who may not ask, so silence is told as what
-//! it may be.
+//! What always holds: no question waits longer than [`ANSWER_WITHIN`]. A server is silent towards who may not ask, and says that nobody is
+//! there where the user's account does not reach what is asked, as a tenant's does not reach the queue; so both are told as what they may be.
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Duration;
 
 use async_nats::header::NATS_MARKER_REASON;
+use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{DirectGetError, DirectGetErrorKind};
 use async_nats::jetstream::{self, Context};
@@ -20,8 +22,9 @@ use schemas::{FieldError, JobResult};
 
 use crate::args::Servers;
 use crate::job_name::JobName;
+use crate::scan::{Place, scan};
 
-/// 1 min: a person who waits longer wants to know why.
+/// 1 min: a server that is started again is back sooner, and a person who waits longer wants to know why.
 pub(crate) const GIVE_UP_AFTER: Duration = Duration::from_mins(1);
 
 /// 4 s: a hundred times what an answer takes, and shorter than the library's own 5 s, whose error does not say what was asked.
@@ -52,7 +55,9 @@ pub(crate) enum AskError {
         doing: String,
     },
     /// Nobody answers such a question.
-    #[error("{doing}: no stream answers, was `bakery init` run on this server?")]
+    #[error(
+        "{doing}: no stream answers this user: its account does not reach it, or `bakery init` was not run on this server"
+    )]
     NoStream {
         /// What was asked.
         doing: String,
@@ -75,6 +80,16 @@ pub(crate) enum AskError {
         #[source]
         source: FieldError,
     },
+}
+
+impl AskError {
+    /// Whether it may be that this user may not ask.
+    pub(crate) fn may_be_denied(&self) -> bool {
+        match self {
+            Self::Silent { .. } | Self::NoStream { .. } => true,
+            Self::Failed { .. } | Self::Read { .. } => false,
+        }
+    }
 }
 
 impl Server {
@@ -125,20 +140,18 @@ impl Server {
         &self,
         bucket: &str,
         keys: &str,
-    ) -> Result<Vec<(String, Bytes)>, AskError> {
+    ) -> Result<BTreeMap<String, Bytes>, AskError> {
         let (stream, prefix) = (format!("KV_{bucket}"), format!("$KV.{bucket}."));
         let subject = format!("{prefix}{keys}");
-        let mut values = Vec::new();
-        let mut from = 1;
-        while let Some(message) = self.next(&stream, &subject, from).await? {
-            from = message.sequence + 1;
-            if let Some(key) = message.subject.strip_prefix(&prefix)
-                && !is_mark(&message)
-            {
-                values.push((key.to_owned(), message.payload));
-            }
-        }
-        Ok(values)
+        let last = async || {
+            let last = self.last(&stream, &subject).await?;
+            Ok(last.map(|message| message.sequence))
+        };
+        let next = async |from| {
+            let next = self.next(&stream, &subject, from).await?;
+            Ok(next.map(|message| place(message, &prefix)))
+        };
+        scan(last, next).await
     }
 
     /// Puts a value under a key, as `nats kv put` does.
@@ -149,6 +162,9 @@ impl Server {
         let put = async { self.jetstream.send_publish(subject, message).await?.await };
         match tokio::time::timeout(ANSWER_WITHIN, put).await {
             Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) if error.kind() == PublishErrorKind::StreamNotFound => {
+                Err(AskError::NoStream { doing })
+            }
             Ok(Err(error)) => Err(AskError::Failed {
                 doing,
                 source: error.into(),
@@ -174,6 +190,16 @@ impl Server {
         let stored = self.jetstream.get_stream_no_info(name).await;
         stored
             .expect("a handle on a stream is made without asking the server, and its name is a word of messages")
+    }
+}
+
+/// Where a key lies.
+fn place(message: StreamMessage, prefix: &str) -> Place {
+    let subject = message.subject.as_str();
+    Place {
+        sequence: message.sequence,
+        key: subject.strip_prefix(prefix).unwrap_or(subject).to_owned(),
+        value: (!is_mark(&message)).then_some(message.payload),
     }
 }
 

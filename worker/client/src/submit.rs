@@ -7,8 +7,8 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use bus::objects::Objects;
 use bus::retry::Policy;
+use schemas::EnvironmentChoice;
 use schemas::source::{ArchiveSource, Source};
-use schemas::{EnvironmentChoice, Job};
 
 use crate::args::{Environment, Submit};
 use crate::definition::inline;
@@ -20,6 +20,7 @@ use crate::progress::Progress;
 use crate::screen::Screen;
 use crate::server::{GIVE_UP_AFTER, Server};
 use crate::summary::one_line;
+use crate::traceparent::{Traceparent, VARIABLE};
 use crate::{exit, job, outcome, publish, upload};
 
 /// Paths that are named of those that are not committed; of more, only the number is.
@@ -28,6 +29,7 @@ const NAMED_CHANGES: usize = 4;
 /// Does it all, and gives the code to exit with.
 pub(crate) async fn run(submit: &Submit, interrupt: &mut Interrupt) -> anyhow::Result<ExitCode> {
     let draft = job::draft(submit, environment(&submit.environment)?)?;
+    let trace = trace(submit);
     let progress = Progress::start("packing");
     let source = match job::pinned(&submit.pinned) {
         Some(source) => source,
@@ -43,8 +45,10 @@ pub(crate) async fn run(submit: &Submit, interrupt: &mut Interrupt) -> anyhow::R
         id: job.id.into(),
     };
     progress.now("publishing");
-    let queued = Box::pin(queued(submit, &job));
-    let server = interrupt.or_leave(name.clone(), queued).await?;
+    let server = interrupt.or(Server::connect(&submit.servers)).await?;
+    let subject = submit.queue.subject();
+    let published = Box::pin(publish::publish(&server, &subject, &job, trace.as_ref()));
+    interrupt.or_leave(name.clone(), published).await?;
     progress.clear();
     let told = Box::pin(told(&server, &name, submit.wait, submit.json));
     interrupt.or_leave(name.clone(), told).await
@@ -59,12 +63,10 @@ fn environment(asked: &Environment) -> anyhow::Result<EnvironmentChoice> {
     }
 }
 
-/// Publishes.
-async fn queued(submit: &Submit, job: &Job) -> anyhow::Result<Server> {
-    let server = Server::connect(&submit.servers).await?;
-    let trace = submit.traceparent.as_ref();
-    publish::publish(&server, &submit.queue.subject(), job, trace).await?;
-    Ok(server)
+/// The trace that the job belongs to, if any.
+fn trace(submit: &Submit) -> Option<Traceparent> {
+    let given = submit.traceparent.clone();
+    given.or_else(|| Traceparent::of_variable(std::env::var_os(VARIABLE).as_deref()))
 }
 
 /// Says the id of a job that was published; waits for its result where that is asked for.

@@ -5,10 +5,14 @@
 //! version  trace id, not all 0     parent id, not all 0  flags
 //! ```
 
+use std::ffi::OsStr;
 use std::str::FromStr;
 
 /// Name of the header that carries it.
 pub(crate) const HEADER: &str = "traceparent";
+
+/// Name of the variable that whoever starts programs hands it to them in.
+pub(crate) const VARIABLE: &str = "TRACEPARENT";
 
 /// What is wrong with most of those that are refused.
 const SHAPE: &str = "must be 00-<32 hex>-<16 hex>-<2 hex> in lower case";
@@ -21,6 +25,15 @@ impl Traceparent {
     /// As it is sent.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The one in the variable, if it holds any. It is set for all programs alike, so what is no trace there is left out with a warning, as the
+    /// standard has it.
+    pub(crate) fn of_variable(value: Option<&OsStr>) -> Option<Self> {
+        let text = value.filter(|text| !text.is_empty())?.to_string_lossy();
+        let parsed = text.parse::<Self>();
+        let warn = |said: &String| eprintln!("warning: {VARIABLE} is left out: it {said}");
+        parsed.inspect_err(warn).ok()
     }
 }
 
@@ -65,6 +78,15 @@ mod tests {
         assert_eq!(GOOD.parse::<Traceparent>().unwrap().as_str(), GOOD);
         let later = format!("cc{}-what-comes", &GOOD[2..]);
         assert!(later.parse::<Traceparent>().is_ok());
+    }
+
+    #[test]
+    fn what_is_no_trace_in_the_variable_is_none() {
+        let of = |text: &str| Traceparent::of_variable(Some(OsStr::new(text)));
+        assert_eq!(of(GOOD), Some(GOOD.parse().unwrap()));
+        assert_eq!(of(""), None);
+        assert_eq!(of("00-1-2-3"), None);
+        assert_eq!(Traceparent::of_variable(None), None);
     }
 
     #[test]

@@ -1,13 +1,12 @@
 //! What is told of a job that does not run yet: that it waits for a bake, and how far that is.
 
-use async_nats::Subscriber;
 use async_nats::jetstream::Message;
 use bus::follow::{self, Followed};
-use futures_util::StreamExt as _;
 use schemas::event::{Event, EventKind};
 use schemas::names::{event_subject, stream};
 use tokio::sync::mpsc;
 
+use crate::hear::hear;
 use crate::job_name::JobName;
 use crate::live::Source;
 use crate::summary::one_line;
@@ -16,7 +15,7 @@ use crate::summary::one_line;
 pub(crate) async fn follow(source: Source, job: JobName, events: mpsc::Sender<Event>) {
     let jetstream = match source {
         Source::Stream(jetstream) => jetstream,
-        Source::Heard(heard) => return hear(heard, events).await,
+        Source::Heard(heard) => return hear(heard, event, events).await,
     };
     let followed = Followed {
         stream: stream::EVENTS,
@@ -24,18 +23,12 @@ pub(crate) async fn follow(source: Source, job: JobName, events: mpsc::Sender<Ev
         name: format!("events-{}-{}", job.id, std::process::id()),
         next_sequence: 1,
     };
-    let read = |message: &Message| Event::parse(&message.payload).ok();
+    let read = |message: &Message| event(message);
     follow::follow(jetstream, followed, read, events).await;
 }
 
-async fn hear(mut heard: Subscriber, events: mpsc::Sender<Event>) {
-    while let Some(message) = heard.next().await {
-        if let Ok(event) = Event::parse(&message.payload)
-            && events.send(event).await.is_err()
-        {
-            return;
-        }
-    }
+fn event(message: &async_nats::Message) -> Option<Event> {
+    Event::parse(&message.payload).ok()
 }
 
 /// What was told last, so that nothing is told twice: a job is parked again whenever another worker takes it.

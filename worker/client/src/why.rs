@@ -17,7 +17,7 @@ use crate::args::Why;
 use crate::server::Server;
 use crate::{exit, outcome};
 use decide::decide;
-use standing::Standing;
+use facts::Facts;
 
 /// Says it.
 pub(crate) async fn run(why: &Why) -> anyhow::Result<ExitCode> {
@@ -25,38 +25,30 @@ pub(crate) async fn run(why: &Why) -> anyhow::Result<ExitCode> {
     let server = Server::connect(&why.job.servers).await?;
     let facts = Box::pin(gather::gather(&server, &job)).await?;
     let standing = decide(&facts);
-    let sentence = standing.sentence(&job);
     if why.json {
-        let details = details::rows(&facts);
         outcome::print_json(&json!({
-            "job_id": job.id, "tenant": job.tenant, "standing": standing, "sentence": sentence,
-            "details": details, "not_known": facts.not_known,
+            "job_id": job.id, "tenant": job.tenant, "standing": standing, "sentence": standing.sentence(&job),
+            "details": details::rows(&facts), "not_known": facts.not_known,
         }))?;
     } else {
-        let mut out = io::stdout().lock();
-        writeln!(out, "{sentence}")?;
-        for row in details::rows(&facts) {
-            writeln!(out, "  {:<9} {}", row.about, row.text)?;
-        }
-        for question in &facts.not_known {
-            writeln!(out, "  not known {question}")?;
-        }
+        print(&standing.sentence(&job), &facts)?;
     }
-    Ok(match standing {
-        Standing::NotFound => exit::not_found("check the id and --tenant"),
-        Standing::Finished { .. }
-        | Standing::Vanished
-        | Standing::Unseen
-        | Standing::Cancelling { .. }
-        | Standing::Running { .. }
-        | Standing::Claimed { .. }
-        | Standing::Parked { .. }
-        | Standing::Lost { .. }
-        | Standing::Expired { .. }
-        | Standing::NoWorker { .. }
-        | Standing::Paused { .. }
-        | Standing::AtCap { .. }
-        | Standing::Retrying { .. }
-        | Standing::Waiting { .. } => ExitCode::SUCCESS,
+    Ok(if standing.is_known() {
+        ExitCode::SUCCESS
+    } else {
+        exit::not_found("check the id and --tenant")
     })
+}
+
+/// The sentence, and below it what it was concluded from.
+fn print(sentence: &str, facts: &Facts) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{sentence}")?;
+    for row in details::rows(facts) {
+        writeln!(out, "  {:<9} {}", row.about, row.text)?;
+    }
+    for question in &facts.not_known {
+        writeln!(out, "  not known {question}")?;
+    }
+    Ok(())
 }

@@ -18,7 +18,8 @@ pub(crate) enum Dead {
 
     /// Publish one again, on its subject and under a new id, which is printed.
     ///
-    /// The new job has the label `replay_of` with the old id. The dead letter stays. Exits with 66 where there is none.
+    /// The new job has the label `replay_of` with the old id, and so needs room for it: of the 64 labels that a job may have, a job that is to
+    /// be replayed leaves one. The dead letter stays. Exits with 66 where there is none.
     Replay(Replay),
 }
 

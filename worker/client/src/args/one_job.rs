@@ -2,7 +2,7 @@
 
 use schemas::Token;
 
-use super::Servers;
+use super::{Owner, Servers};
 use crate::job_name::JobName;
 
 /// Which job, and where it is asked about.
@@ -12,14 +12,8 @@ pub(crate) struct OneJob {
     #[arg(value_name = "ID")]
     pub(crate) id: Token,
 
-    /// The tenant whose job it is.
-    #[arg(
-        long,
-        env = "SOURDOUGH_TENANT",
-        default_value = "default",
-        value_name = "NAME"
-    )]
-    pub(crate) tenant: Token,
+    #[command(flatten)]
+    pub(crate) owner: Owner,
 
     #[command(flatten)]
     pub(crate) servers: Servers,
@@ -29,7 +23,7 @@ impl OneJob {
     /// Its name.
     pub(crate) fn name(&self) -> JobName {
         JobName {
-            tenant: self.tenant.clone(),
+            tenant: self.owner.tenant.clone(),
             id: self.id.clone(),
         }
     }

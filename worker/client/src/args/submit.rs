@@ -106,8 +106,9 @@ pub(crate) struct Submit {
     #[arg(long, value_name = "NUMBER", default_value_t = Retry::default().max_attempts)]
     pub(crate) max_attempts: u32,
 
-    /// The trace that the job belongs to, as W3C Trace Context writes it: `00-<32 hex>-<16 hex>-<2 hex>`.
-    #[arg(long, env = "TRACEPARENT", value_name = "TRACEPARENT")]
+    /// The trace that the job belongs to, as W3C Trace Context writes it: `00-<32 hex>-<16 hex>-<2 hex>`. Without this flag it is what the
+    /// variable TRACEPARENT holds, unless that is no trace.
+    #[arg(long, value_name = "TRACEPARENT")]
     pub(crate) traceparent: Option<Traceparent>,
 
     /// Follow the log, and exit as the build did. An interrupt ends the waiting only, and says how to come back.
@@ -152,7 +153,7 @@ impl Queue {
             pool: self.pool.clone(),
             trust: self.domain.trust,
             priority: self.priority,
-            tenant: self.domain.tenant.clone(),
+            tenant: self.domain.owner.tenant.clone(),
         }
     }
 }

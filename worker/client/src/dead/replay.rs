@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, anyhow, bail};
 use schemas::dead::{DeadLetter, REPLAY_OF};
-use schemas::{Job, JobSubject};
+use schemas::{FieldError, Job, JobSubject};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
@@ -21,9 +21,24 @@ pub(super) fn of(letter: &DeadLetter) -> anyhow::Result<(JobSubject, Job)> {
     };
     labels.insert(REPLAY_OF.to_owned(), id.to_string().into());
     let body = Value::Object(body).to_string();
-    let job = Job::parse(body.as_bytes())
-        .map_err(|error| anyhow!("the dead job {id} cannot be replayed: {error}"))?;
+    let job = Job::parse(body.as_bytes()).map_err(|error| {
+        anyhow!(
+            "the dead job {id} cannot be replayed: {error}{}",
+            hint(&error)
+        )
+    })?;
     Ok((subject, job))
+}
+
+/// What a person can do about it.
+fn hint(error: &FieldError) -> String {
+    if error.field == "labels" {
+        format!(
+            "; one of them is {REPLAY_OF}, which a replay adds: publish the body that `sourdough dead show` prints with a label less and a new id"
+        )
+    } else {
+        String::new()
+    }
 }
 
 fn object(letter: &DeadLetter) -> anyhow::Result<Map<String, Value>> {
@@ -61,6 +76,25 @@ mod tests {
         same.id = before.id;
         same.labels.remove(REPLAY_OF);
         assert_eq!(same, before);
+    }
+
+    #[test]
+    fn a_job_without_room_for_a_label_is_refused_with_what_to_do() {
+        let with = |labels: usize, replayed: bool| {
+            let mut job = Job::parse(JOB.as_bytes()).unwrap();
+            job.labels = (0..labels)
+                .map(|one| (one.to_string(), String::new()))
+                .collect();
+            if replayed {
+                job.labels.insert(REPLAY_OF.to_owned(), "before".to_owned());
+            }
+            of(&letter(&serde_json::to_string(&job).unwrap()))
+        };
+        assert!(with(63, false).is_ok());
+        assert!(with(63, true).is_ok(), "the label is there already");
+        let said = with(64, false).unwrap_err().to_string();
+        let words = "has 65; one of them is replay_of, which a replay adds: publish the body";
+        assert!(said.contains(words), "{said}");
     }
 
     #[test]

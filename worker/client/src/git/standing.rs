@@ -3,8 +3,10 @@
 //! git makes it itself, with an index and a place for objects of its own, which go when the tree has been read. What always holds: nothing
 //! is written into the repository, and the same files give the same tree as a commit of them would.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -61,11 +63,13 @@ impl Scratch {
                 "GIT_OBJECT_DIRECTORY",
                 self.directory.path().join("objects"),
             )
-            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", &self.objects);
+            .env("GIT_ALTERNATE_OBJECT_DIRECTORIES", quoted(&self.objects));
     }
 
     fn run(&self, dir: &Path, command: &[&str]) -> Result<Vec<u8>, GitError> {
-        let mut git = git(dir, command);
+        // An index that is split is written in two parts, the second into the repository.
+        let whole = [&["-c", "core.splitIndex=false"], command].concat();
+        let mut git = git(dir, &whole);
         self.add_to(&mut git);
         output(git, command, dir)
     }
@@ -82,8 +86,71 @@ fn copy_index(from: &Path, to: &Path) -> io::Result<()> {
     File::options().write(true).open(to)?.set_modified(written)
 }
 
+/// The path as one of a list, which git else takes apart at each colon.
+fn quoted(path: &Path) -> OsString {
+    let mut quoted = vec![b'"'];
+    for byte in path.as_os_str().as_bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            quoted.push(b'\\');
+        }
+        quoted.push(*byte);
+    }
+    quoted.push(b'"');
+    OsString::from_vec(quoted)
+}
+
 /// Where the repository has its own.
 fn path(dir: &Path, what: &str) -> Result<PathBuf, GitError> {
     let command = ["rev-parse", "--path-format=absolute", "--git-path", what];
     line(dir, &command).map(PathBuf::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pack::tests::{git, repository};
+
+    /// The paths of the directory as it stands.
+    fn standing(dir: &Path) -> Vec<String> {
+        let head = Head::of(dir).unwrap().with_changes().unwrap();
+        let entries = head.entries().unwrap().into_iter();
+        entries.map(|entry| entry.path.to_string()).collect()
+    }
+
+    #[test]
+    fn a_repository_may_lie_where_its_path_has_colons_and_quotes() {
+        let (dir, parent) = (repository(), tempfile::tempdir().unwrap());
+        let odd = parent.path().join("a:b \"c\\n:");
+        fs::rename(dir.path(), &odd).unwrap();
+        fs::write(odd.join("new"), "new\n").unwrap();
+        assert!(standing(&odd).contains(&"new".to_owned()));
+        // What has not changed is in the repository's own place, and its bytes are read from there.
+        let head = Head::of(&odd).unwrap().with_changes().unwrap();
+        assert!(crate::pack::pack(&head).is_ok());
+    }
+
+    #[test]
+    fn nothing_is_written_into_a_repository_that_splits_its_index() {
+        let dir = repository();
+        git(dir.path(), &["config", "core.splitIndex", "true"]);
+        git(dir.path(), &["update-index", "--split-index"]);
+        fs::write(dir.path().join("new"), "new\n").unwrap();
+        let written = || {
+            let mut find = Command::new("find");
+            let find = find.arg(dir.path().join(".git")).output();
+            String::from_utf8(find.unwrap().stdout).unwrap()
+        };
+        let before = written();
+        assert!(before.contains("sharedindex."), "{before}");
+        assert!(standing(dir.path()).contains(&"new".to_owned()));
+        assert_eq!(written(), before);
+    }
+
+    #[test]
+    fn a_new_file_is_named_whatever_the_user_is_used_to() {
+        let dir = repository();
+        git(dir.path(), &["config", "status.showUntrackedFiles", "no"]);
+        fs::write(dir.path().join("new"), "new\n").unwrap();
+        assert_eq!(Head::of(dir.path()).unwrap().changes().unwrap(), ["new"]);
+    }
 }

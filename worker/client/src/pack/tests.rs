@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use super::*;
 
 /// A repository with one commit, made at a fixed time.
-fn repository() -> TempDir {
+pub(crate) fn repository() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let at = |path: &str| dir.path().join(path);
     fs::create_dir_all(at("web/src")).unwrap();
@@ -46,7 +46,7 @@ fn commit(dir: &Path) {
     );
 }
 
-fn git(dir: &Path, command: &[&str]) {
+pub(crate) fn git(dir: &Path, command: &[&str]) {
     let mut git = Command::new("git");
     git.arg("-C").arg(dir).args(command);
     git.env("GIT_AUTHOR_DATE", "1700000000 +0000")

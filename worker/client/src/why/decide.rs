@@ -11,7 +11,7 @@
 //! | a holder | claimed |
 //! | an attempt without an end | lost |
 //! | the queue could not be looked through, and no record | unseen |
-//! | never tried, and longer in the queue than it may be | expired |
+//! | no attempt that counts, and longer in the queue than it may be | expired |
 //! | no worker for its pool and trust | no worker |
 //! | none of them takes jobs | paused |
 //! | its tenant's places are all held | at cap |
@@ -111,7 +111,7 @@ fn expired(facts: &Facts) -> Option<Standing> {
     let queued = facts.queued()?;
     let queue_s = queued.queue_s?;
     let waited = facts.now.duration_since(queued.since).as_secs();
-    let over = facts.attempts().is_empty() && waited > i64::from(queue_s);
+    let over = facts.counted() == 0 && waited > i64::from(queue_s);
     over.then_some(Standing::Expired { queue_s })
 }
 
@@ -148,7 +148,7 @@ fn at_cap(facts: &Facts) -> Option<Standing> {
 fn retrying(facts: &Facts) -> Option<Standing> {
     let last: &AttemptEnd = facts.attempts().last()?.end.as_ref()?;
     Some(Standing::Retrying {
-        counted: facts.record.as_ref()?.counted(),
+        counted: facts.counted(),
         message: last.message.clone(),
         ahead: facts.ahead,
     })

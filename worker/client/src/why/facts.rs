@@ -81,6 +81,11 @@ impl Facts {
             .map_or(&[], |record| &record.attempts[..])
     }
 
+    /// How many of them count.
+    pub(crate) fn counted(&self) -> u32 {
+        self.record.as_ref().map_or(0, JobRecord::counted)
+    }
+
     /// The attempt that has no end, and its number: the last, or none.
     pub(crate) fn open_attempt(&self) -> Option<(usize, &Attempt)> {
         let last = self.attempts().last()?;

@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 
+use async_nats::jetstream::message::StreamMessage;
+use bytes::Bytes;
 use jiff::Timestamp;
+use schemas::Token;
 use schemas::event::Event;
 use schemas::names::{bucket, cancel_key, event_subject, job_lease, job_record, stream};
 use schemas::record::JobRecord;
 use schemas::tenant::Tenant;
 use schemas::worker::WorkerState;
-use schemas::{FieldError, Token};
 
 use super::facts::{Cap, Facts, Holder};
 use crate::job_name::JobName;
@@ -19,48 +21,82 @@ use crate::server::{AskError, Server};
 /// that ended meanwhile has left the queue.
 pub(crate) async fn gather(server: &Server, job: &JobName) -> Result<Facts, AskError> {
     let before = server.result(job).await?;
-    let (tenant, id) = (&job.tenant, &job.id);
-    let keys = (
-        job_record(tenant, id),
-        cancel_key(tenant, id),
-        job_lease(tenant, id),
-    );
-    let event = event_subject(tenant, id);
-    let (record, cancel, lease, event, place, held, workers, cap) = tokio::join!(
-        server.value(bucket::JOBS, &keys.0),
-        server.value(bucket::CANCELS, &keys.1),
-        server.value(bucket::LEASES, &keys.2),
-        server.last(stream::EVENTS, &event),
-        queue::find(server, job),
-        held(server, tenant),
-        workers(server),
-        cap(server, tenant),
-    );
+    let (of_job, of_others) = tokio::join!(OfJob::ask(server, job), OfOthers::ask(server, job));
     let mut not_known = Vec::new();
     let mut known = Known(&mut not_known);
-    let record = known.of(record)?.flatten();
-    let lease = known.of(lease)?;
-    let place = known.of(place)?.unwrap_or(Place::Unknown);
-    let held = known.of(held)?;
-    let event = known.of(event)?.flatten();
+    let lease = known.of(of_job.lease)?;
+    let place = known.of(of_job.place)?.unwrap_or(Place::Unknown);
+    let held = known.of(of_others.held)?;
+    let event = known.of(of_job.event)?.flatten();
     Ok(Facts {
         now: Timestamp::now(),
-        record: record
-            .map(|body| read("record", job, JobRecord::parse(&body)))
-            .transpose()?,
-        cancelled: known.of(cancel)?.flatten().is_some(),
+        record: record(job, known.of(of_job.record)?.flatten())?,
+        cancelled: known.of(of_job.cancel)?.flatten().is_some(),
         holder: lease.map_or(Holder::Unknown, holder),
         event: event.and_then(|event| Event::parse(&event.payload).ok()),
         ahead: ahead(&place, held.as_ref()),
         place,
-        workers: known.of(workers)?,
-        cap: known.of(cap)?.flatten(),
+        workers: known.of(of_others.workers)?,
+        cap: known.of(of_others.cap)?.flatten(),
         result: match before {
             Some(result) => Some(result),
             None => server.result(job).await?,
         },
         not_known,
     })
+}
+
+/// The answer to a question, if there is one.
+type Answer<T> = Result<T, AskError>;
+
+/// What is stored under the job's own name.
+struct OfJob {
+    record: Answer<Option<Bytes>>,
+    cancel: Answer<Option<Bytes>>,
+    lease: Answer<Option<Bytes>>,
+    event: Answer<Option<StreamMessage>>,
+    place: Answer<Place>,
+}
+
+impl OfJob {
+    async fn ask(server: &Server, job: &JobName) -> Self {
+        let (tenant, id) = (&job.tenant, &job.id);
+        let [record, cancel, lease] =
+            [job_record, cancel_key, job_lease].map(|key| key(tenant, id));
+        let event = event_subject(tenant, id);
+        let (record, cancel, lease, event, place) = tokio::join!(
+            server.value(bucket::JOBS, &record),
+            server.value(bucket::CANCELS, &cancel),
+            server.value(bucket::LEASES, &lease),
+            server.last(stream::EVENTS, &event),
+            queue::find(server, job),
+        );
+        Self {
+            record,
+            cancel,
+            lease,
+            event,
+            place,
+        }
+    }
+}
+
+/// What it may wait for.
+struct OfOthers {
+    held: Answer<BTreeSet<String>>,
+    workers: Answer<Vec<WorkerState>>,
+    cap: Answer<Option<Cap>>,
+}
+
+impl OfOthers {
+    async fn ask(server: &Server, job: &JobName) -> Self {
+        let (held, workers, cap) = tokio::join!(
+            held(server, &job.tenant),
+            workers(server),
+            cap(server, &job.tenant)
+        );
+        Self { held, workers, cap }
+    }
 }
 
 /// Answers, and where there is none what was asked.
@@ -70,21 +106,18 @@ impl Known<'_> {
     fn of<T>(&mut self, answer: Result<T, AskError>) -> Result<Option<T>, AskError> {
         match answer {
             Ok(answer) => Ok(Some(answer)),
-            Err(error @ AskError::Silent { .. }) => {
+            Err(error) if error.may_be_denied() => {
                 self.0.push(error.to_string());
                 Ok(None)
             }
-            Err(
-                error @ (AskError::NoStream { .. }
-                | AskError::Failed { .. }
-                | AskError::Read { .. }),
-            ) => Err(error),
+            Err(error) => Err(error),
         }
     }
 }
 
-fn read<T>(what: &str, job: &JobName, parsed: Result<T, FieldError>) -> Result<T, AskError> {
-    let doing = format!("read the {what} of job {}", job.id);
+fn record(job: &JobName, body: Option<Bytes>) -> Result<Option<JobRecord>, AskError> {
+    let parsed = body.map(|body| JobRecord::parse(&body)).transpose();
+    let doing = format!("read the record of job {}", job.id);
     parsed.map_err(|source| AskError::Read { doing, source })
 }
 
@@ -92,15 +125,15 @@ fn read<T>(what: &str, job: &JobName, parsed: Result<T, FieldError>) -> Result<T
 async fn held(server: &Server, tenant: &Token) -> Result<BTreeSet<String>, AskError> {
     let prefix = format!("lease.{tenant}.");
     let values = server.values(bucket::LEASES, &format!("{prefix}*")).await?;
-    let id = |(key, _): &(String, _)| key.strip_prefix(&prefix).map(str::to_owned);
-    Ok(values.iter().filter_map(id).collect())
+    let id = |key: &String| key.strip_prefix(&prefix).map(str::to_owned);
+    Ok(values.keys().filter_map(id).collect())
 }
 
 async fn workers(server: &Server) -> Result<Vec<WorkerState>, AskError> {
     let values = server.values(bucket::WORKERS, "*").await?;
     // What is no worker's word counts for none.
-    let worker = |(_, body): &(_, bytes::Bytes)| WorkerState::parse(body).ok();
-    Ok(values.iter().filter_map(worker).collect())
+    let worker = |body: &Bytes| WorkerState::parse(body).ok();
+    Ok(values.values().filter_map(worker).collect())
 }
 
 async fn cap(server: &Server, tenant: &Token) -> Result<Option<Cap>, AskError> {
@@ -120,8 +153,8 @@ async fn cap(server: &Server, tenant: &Token) -> Result<Option<Cap>, AskError> {
     Ok(Some(Cap { concurrency, held }))
 }
 
-fn holder(lease: Option<bytes::Bytes>) -> Holder {
-    let one = |name: bytes::Bytes| Holder::One(String::from_utf8_lossy(&name).into_owned());
+fn holder(lease: Option<Bytes>) -> Holder {
+    let one = |name: Bytes| Holder::One(String::from_utf8_lossy(&name).into_owned());
     lease.map_or(Holder::Nobody, one)
 }
 

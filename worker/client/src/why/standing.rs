@@ -42,7 +42,7 @@ pub(crate) enum Standing {
         /// Whether the worker still tells that it is alive; absent where that could not be asked.
         alive: Option<bool>,
     },
-    /// Somebody has it, and no attempt has begun.
+    /// Somebody has it, and no attempt has begun: a worker, or the bakery that ends it.
     Claimed {
         /// Who.
         holder: String,
@@ -118,6 +118,27 @@ pub(crate) struct Serving {
 }
 
 impl Standing {
+    /// Whether anybody knows of it.
+    pub(crate) fn is_known(&self) -> bool {
+        match self {
+            Self::NotFound => false,
+            Self::Finished { .. }
+            | Self::Vanished
+            | Self::Unseen
+            | Self::Cancelling { .. }
+            | Self::Running { .. }
+            | Self::Claimed { .. }
+            | Self::Parked { .. }
+            | Self::Lost { .. }
+            | Self::Expired { .. }
+            | Self::NoWorker { .. }
+            | Self::Paused { .. }
+            | Self::AtCap { .. }
+            | Self::Retrying { .. }
+            | Self::Waiting { .. } => true,
+        }
+    }
+
     /// The sentence.
     pub(crate) fn sentence(&self, job: &JobName) -> String {
         let id = &job.id;
@@ -154,9 +175,10 @@ impl Standing {
                 };
                 format!("job {id} runs on {worker}{silent} since {since:.0}, attempt {attempt}")
             }
-            Self::Claimed { holder } => {
-                format!("job {id} is with {}, which prepares it", one_line(holder))
-            }
+            Self::Claimed { holder } => format!(
+                "job {id} is with {}, which prepares it or ends it",
+                one_line(holder)
+            ),
             Self::Parked {
                 holder,
                 message,

@@ -7,11 +7,12 @@ use async_nats::jetstream::{self, kv};
 use bus::streams::provision;
 use bytes::Bytes;
 use jiff::Timestamp;
+use schemas::event::EventKind;
 use schemas::log::{ChunkHeader, LogStream};
-use schemas::names::{bucket, job_record, log_subject, report_subject};
+use schemas::names::{bucket, event_subject, job_record, log_subject, report_subject};
 use schemas::record::{Attempt, JobRecord};
 use schemas::{Job, JobResult, Sha256Digest, Token};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub(crate) const JOB: &str = include_str!("../../../../schemas/examples/job.json");
 pub(crate) const RESULT: &[u8] = include_bytes!("../../../../schemas/examples/result.json");
@@ -63,16 +64,25 @@ impl Fixture {
 
     /// The program, where S3 is away.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        self.command_over(&self.url, arguments)
+    }
+
+    /// The same, with NATS at `url`.
+    pub(crate) fn command_over(&self, url: &str, arguments: &[&str]) -> Command {
         // Nobody answers there.
-        self.command_at(arguments, "http://127.0.0.1:1")
+        self.command_with(arguments, url, "http://127.0.0.1:1")
     }
 
     /// The program, with S3 at `endpoint`, as `S3Server` wants it.
     pub(crate) fn command_at(&self, arguments: &[&str], endpoint: &str) -> Command {
+        self.command_with(arguments, &self.url, endpoint)
+    }
+
+    fn command_with(&self, arguments: &[&str], url: &str, endpoint: &str) -> Command {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sourdough"));
         program
             .args(arguments)
-            .args(["--nats", &self.url, "--tenant", self.tenant.as_str()])
+            .args(["--nats", url, "--tenant", self.tenant.as_str()])
             .args(["--s3-endpoint", endpoint])
             .env("AWS_ACCESS_KEY_ID", "user")
             .env("AWS_SECRET_ACCESS_KEY", "secret")
@@ -107,6 +117,16 @@ impl Fixture {
         };
         let subject = report_subject(&self.tenant, id);
         self.publish(subject, serde_json::to_vec(&result)?).await
+    }
+
+    /// Writes that the job waits for a bake.
+    pub(crate) async fn park(&self, id: &Token) -> Result<()> {
+        let event = json!({
+            "job_id": id, "attempt": 1, "seq": 1, "time": Timestamp::now(),
+            "kind": EventKind::Parked, "message": "waits for the bake of environment widget",
+        });
+        let subject = event_subject(&self.tenant, id);
+        self.publish(subject, event.to_string().into()).await
     }
 
     pub(crate) async fn bucket(&self, name: &str) -> Result<kv::Store> {

@@ -9,3 +9,4 @@ mod logs;
 mod result;
 mod submit;
 mod why;
+mod wire;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+use async_nats::HeaderValue;
 use async_nats::jetstream::message::StreamMessage;
 use bus::testing::S3Server;
 use schemas::Job;
@@ -59,6 +60,23 @@ async fn a_trace_goes_with_the_job_and_nonsense_is_refused() -> Result<()> {
     ensure!(header("traceparent").as_deref() == Some(TRACE));
     let message_id = format!("{}-{}", fixture.tenant, said.out.trim());
     ensure!(header("Nats-Msg-Id") == Some(message_id));
+    let mut program = fixture.command(&[&fixture.submission()[..], &archive].concat());
+    let program = program.env("TRACEPARENT", "00-1-2-3").output()?;
+    let said = String::from_utf8(program.stderr)?;
+    ensure!(program.status.success() && said.contains("TRACEPARENT is left out"));
+    ensure!(
+        fixture
+            .last_job()
+            .await?
+            .headers
+            .get("traceparent")
+            .is_none()
+    );
+    let mut program = fixture.command(&[&fixture.submission()[..], &archive].concat());
+    ensure!(program.env("TRACEPARENT", TRACE).status()?.success());
+    let job = fixture.last_job().await?;
+    let sent = job.headers.get("traceparent").map(HeaderValue::as_str);
+    ensure!(sent == Some(TRACE));
     let nonsense = [&archive[..], &["--traceparent", "00-1-2-3"]].concat();
     let said = fixture.submit(&nonsense).await?;
     ensure!(

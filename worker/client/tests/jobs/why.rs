@@ -53,18 +53,14 @@ async fn where_a_job_stands_follows_what_happens_to_it() -> Result<()> {
     ensure!(said["standing"]["state"] == "at_cap", "{said}");
 
     let held = hold(&id).await?.context("a free lease")?;
-    let event = json!({
-        "job_id": id, "attempt": 1, "seq": 1, "time": Timestamp::now(),
-        "kind": EventKind::Parked, "message": "waits for the bake of environment widget",
-    });
-    let subject = event_subject(&fixture.tenant, &id);
-    fixture.publish(subject, event.to_string().into()).await?;
+    fixture.park(&id).await?;
     let said = fixture.run(&["why", id.as_str()]).await?;
     ensure!(
         said.out.contains("is parked with w1") && said.out.contains("bake of environment widget")
     );
-    let mut event = event;
-    event["kind"] = json!(EventKind::Forked);
+    let event = json!({
+        "job_id": id, "attempt": 1, "seq": 2, "time": Timestamp::now(), "kind": EventKind::Forked,
+    });
     let subject = event_subject(&fixture.tenant, &id);
     fixture.publish(subject, event.to_string().into()).await?;
     fixture.begin(&id).await?;

@@ -239,12 +239,17 @@ fn a_job_that_no_worker_takes_is_told_why_none_does() {
 }
 
 #[test]
-fn a_job_that_waited_too_long_is_expired_unless_it_was_tried() {
+fn a_job_that_waited_too_long_is_expired_unless_an_attempt_counts() {
     let late = Facts {
         now: Timestamp::UNIX_EPOCH + SignedDuration::from_secs(3601),
         ..queued()
     };
     assert_eq!(decide(&late), Standing::Expired { queue_s: 3600 });
+    let given_back = Facts {
+        record: Some(record(&[Some(AttemptEndKind::Returned)])),
+        ..late.clone()
+    };
+    assert_eq!(decide(&given_back), Standing::Expired { queue_s: 3600 });
     let tried = Facts {
         record: Some(record(&[Some(AttemptEndKind::Failed)])),
         ..late
@@ -258,7 +263,10 @@ fn a_job_that_somebody_holds_runs_or_is_prepared_or_parked() {
         holder: Holder::One("w1".to_owned()),
         ..queued()
     };
-    assert_eq!(said(&held), "job j1 is with w1, which prepares it");
+    assert_eq!(
+        said(&held),
+        "job j1 is with w1, which prepares it or ends it"
+    );
     let running = Facts {
         record: Some(record(&[None])),
         ..held.clone()
