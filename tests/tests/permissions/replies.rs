@@ -193,9 +193,9 @@ async fn asks(user: &User, subject: &str, reply: &str) -> Result<()> {
     } else {
         "{}"
     };
-    let asked =
-        user.client
-            .publish_with_reply_and_headers(subject, reply, headers, body.into());
+    let asked = user
+        .client
+        .publish_with_reply_and_headers(subject, reply, headers, body.into());
     asked.await.context("publish with a reply")
 }
 

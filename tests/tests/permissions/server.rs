@@ -1,4 +1,5 @@
-//! A real nats-server with `deploy/nats/server.conf` as it is, keys of its own, and a connection for each user.
+//! A real nats-server with `deploy/nats/server.conf` as it is and the tenant of `tenants.conf.example`, keys of its own, and a connection for
+//! each user.
 
 use std::collections::HashMap;
 use std::fs;
@@ -10,13 +11,14 @@ use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::jetstream::{self, Context};
 use async_nats::{Client, ConnectOptions, Event};
-use bus::permissions::Role;
+use bus::permissions::{Role, tenant_account};
 use bus::streams;
 use e2e::launch::{Launch, Lifetime};
 use e2e::process::Process;
 use e2e::state::{State, repository};
 use e2e::tools::Tools;
 use e2e::wait;
+use nix::sys::signal::Signal;
 use nkeys::KeyPair;
 use schemas::Trust;
 use schemas::names::stream;
@@ -30,8 +32,8 @@ const REFUSED_WITHIN: Duration = Duration::from_secs(10);
 pub(crate) struct Server {
     url: String,
     keys: HashMap<&'static str, KeyPair>,
-    _process: Process,
-    _directory: tempfile::TempDir,
+    process: Process,
+    directory: tempfile::TempDir,
 }
 
 /// A connection of one user, and what the server refused it.
@@ -45,7 +47,8 @@ impl Server {
     pub(crate) async fn start() -> Result<Self> {
         let tools = Tools::install(&State::from_environment()?)?;
         let directory = tempfile::tempdir()?;
-        let keys: HashMap<_, _> = VARIABLES.map(|name| (name, KeyPair::new_user())).into();
+        let names = VARIABLES.into_iter().chain(OF_ACME.map(|(name, _)| name));
+        let keys: HashMap<_, _> = names.map(|name| (name, KeyPair::new_user())).collect();
         let configuration = configure(directory.path(), &keys)?;
         let mut process = Process::spawn(Launch {
             name: "nats-server",
@@ -65,8 +68,8 @@ impl Server {
         let server = Self {
             url,
             keys,
-            _process: process,
-            _directory: directory,
+            process,
+            directory,
         };
         let operator = server.operator().await?;
         streams::provision(&operator.jetstream, 1).await?;
@@ -75,15 +78,15 @@ impl Server {
     }
 
     pub(crate) async fn operator(&self) -> Result<User> {
-        self.connect("OPERATOR", &Role::Operator).await
+        self.connect_as("OPERATOR", &Role::Operator).await
     }
 
     pub(crate) async fn worker(&self) -> Result<User> {
-        self.connect("WORKER", &Role::Worker).await
+        self.connect_as("WORKER", &Role::Worker).await
     }
 
     pub(crate) async fn bakery(&self) -> Result<User> {
-        self.connect("BAKERY", &Role::Bakery).await
+        self.connect_as("BAKERY", &Role::Bakery).await
     }
 
     /// Of acme's untrusted jobs in the pool `default`.
@@ -93,18 +96,36 @@ impl Server {
             trust: Trust::Untrusted,
             pool: "default".parse()?,
         };
-        self.connect("ACME_UNTRUSTED_PUBLISHER", &role).await
+        self.connect_as("untrusted publisher", &role).await
     }
 
     pub(crate) async fn subscriber(&self) -> Result<User> {
         let role = Role::Subscriber {
             tenant: "acme".parse()?,
         };
-        self.connect("ACME_SUBSCRIBER", &role).await
+        self.connect_as("subscriber", &role).await
     }
 
-    async fn connect(&self, name: &str, role: &Role) -> Result<User> {
-        let key = self.keys.get(name).context("a variable")?;
+    /// A tenant's role that `tenants.conf` does not have yet, as an operator adds it while the server runs.
+    pub(crate) async fn added(&self, role: &Role) -> Result<User> {
+        let key = KeyPair::new_user();
+        let account = tenant_account(role, &[key.public_key()]).context("a tenant's role")?;
+        let tenants = self.directory.path().join("tenants.conf");
+        let before = fs::read_to_string(&tenants)?;
+        fs::write(&tenants, format!("{before}\n{account}"))?;
+        self.process.signal(Signal::SIGHUP)?;
+        wait::until("the new user is let in", READY_DEADLINE, async || {
+            Ok(self.connect(&key, role).await.ok())
+        })
+        .await
+    }
+
+    async fn connect_as(&self, name: &str, role: &Role) -> Result<User> {
+        let key = self.keys.get(name).context("a user's name")?;
+        self.connect(key, role).await
+    }
+
+    async fn connect(&self, key: &KeyPair, role: &Role) -> Result<User> {
         let refused = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&refused);
         let client = ConnectOptions::with_nkey(key.seed()?)
@@ -180,28 +201,39 @@ impl User {
 }
 
 /// The users of `server.conf`, as its variables name them.
-const VARIABLES: [&str; 7] = [
-    "SYSTEM",
-    "OPERATOR",
-    "WORKER",
-    "BAKERY",
-    "ACME_TRUSTED_PUBLISHER",
-    "ACME_UNTRUSTED_PUBLISHER",
-    "ACME_SUBSCRIBER",
+const VARIABLES: [&str; 4] = ["SYSTEM", "OPERATOR", "WORKER", "BAKERY"];
+
+/// The users of `tenants.conf.example`, and what stands there for their keys.
+const OF_ACME: [(&str, &str); 3] = [
+    (
+        "trusted publisher",
+        "public key of acme's CI for its own branches",
+    ),
+    (
+        "untrusted publisher",
+        "public key of acme's CI for contributions",
+    ),
+    ("subscriber", "public key of acme's dashboards"),
 ];
 
-/// Writes `server.conf` as it is delivered, and a `site.conf` for it.
+/// Writes `server.conf` as it is delivered, and a `site.conf` and `tenants.conf` for it.
 fn configure(directory: &Path, keys: &HashMap<&str, KeyPair>) -> Result<std::path::PathBuf> {
     let configuration = directory.join("server.conf");
-    fs::copy(repository().join("deploy/nats/server.conf"), &configuration)?;
+    let delivered = repository().join("deploy/nats");
+    fs::copy(delivered.join("server.conf"), &configuration)?;
     let place = serde_json::Value::from(directory.to_string_lossy());
-    let users = keys.iter();
-    let users = users.map(|(name, key)| format!("SITE_{name}_NKEY: {}\n", key.public_key()));
-    let users = users.collect::<Vec<_>>().concat();
+    let users = VARIABLES.map(|name| format!("SITE_{name}_NKEY: {}\n", keys[name].public_key()));
+    let users = users.concat();
     let site = format!(
         "SITE_LISTEN: \"127.0.0.1:-1\"\nSITE_STORE_DIR: {place}\nSITE_MAX_STORE: 20GB\nports_file_dir: {place}\n{users}"
     );
     fs::write(directory.join("site.conf"), site)?;
+    let mut tenants = fs::read_to_string(delivered.join("tenants.conf.example"))?;
+    for (name, stands_for_it) in OF_ACME {
+        ensure!(tenants.contains(stands_for_it), "no {name} in the example");
+        tenants = tenants.replace(stands_for_it, &keys[name].public_key());
+    }
+    fs::write(directory.join("tenants.conf"), tenants)?;
     Ok(configuration)
 }
 

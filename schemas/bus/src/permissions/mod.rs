@@ -11,8 +11,17 @@
 //!
 //! Nobody publishes to `build.result.>`: only the server does, once it has stored a report.
 //!
-//! Not to be had from permissions: a worker may report for any tenant; whoever may publish a job chooses its headers; and whoever may make a
-//! consumer (worker, bakery, operator) can have the server deliver a stored message to any subject of the account.
+//! # Accounts
+//!
+//! Permissions bind where a user publishes, not where the server answers to, which the request says: within one account a permitted request could
+//! have any stored body delivered to any subject, the queue of jobs and the leases included. So each role of a tenant is an account of its own,
+//! which imports from `BUILD` what it may ask (services) and hear (streams), and nothing else. Its answers end in it, where nobody listens but it.
+//! Not one account for a tenant: whether an answer to its untrusted publisher reaches what its trusted one imports would then be the server's affair.
+//!
+//! Worker, bakery and operator are users of `BUILD`: they are trusted with all of it.
+//!
+//! Not to be had from this: a worker may report for any tenant; whoever may publish a job chooses its headers; and whoever is in `BUILD` can
+//! have the server deliver a stored message or an answer to any subject of it.
 
 mod grants;
 mod roles;
@@ -20,7 +29,7 @@ mod server;
 
 use schemas::{Token, Trust};
 
-pub use server::{SYSTEM_USER, User, accounts, server_conf};
+pub use server::{User, server_conf, tenant_account};
 
 /// Somebody who connects.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +78,19 @@ impl Role {
             Self::Worker => "_INBOX.worker".to_owned(),
             Self::Bakery => "_INBOX.bakery".to_owned(),
             Self::Operator => "_INBOX.operator".to_owned(),
+        }
+    }
+
+    /// Its account, if it has one of its own. The name has a sign that no token can have, so it is no other role's.
+    pub fn own_account(&self) -> Option<String> {
+        match self {
+            Self::Publisher {
+                tenant,
+                trust,
+                pool,
+            } => Some(format!("publisher={tenant}={trust}={pool}")),
+            Self::Subscriber { tenant } => Some(format!("subscriber={tenant}")),
+            Self::Worker | Self::Bakery | Self::Operator => None,
         }
     }
 

@@ -1,7 +1,6 @@
 //! What each role does, in the order in which it does it.
 
 use schemas::names::{bucket, stream};
-use schemas::{Token, Trust};
 
 use super::Role;
 use super::grants::{Grants, subjects};
@@ -14,8 +13,8 @@ pub(super) fn of(role: &Role) -> Grants {
             tenant,
             trust,
             pool,
-        } => publisher(&mut grants, tenant, *trust, pool),
-        Role::Subscriber { tenant } => subscriber(&mut grants, tenant),
+        } => publisher(&mut grants, tenant.as_str(), trust.as_str(), pool.as_str()),
+        Role::Subscriber { tenant } => subscriber(&mut grants, tenant.as_str()),
         Role::Worker => worker(&mut grants),
         Role::Bakery => bakery(&mut grants),
         Role::Operator => operator(&mut grants),
@@ -23,17 +22,22 @@ pub(super) fn of(role: &Role) -> Grants {
     grants
 }
 
-fn publisher(grants: &mut Grants, tenant: &Token, trust: Trust, pool: &Token) {
-    let (tenant_word, trust) = (tenant.as_str(), trust.to_string());
-    let job = [pool.as_str(), &trust, "*", tenant_word];
-    grants.publishes(subjects(stream::JOBS, &job));
-    grants.publishes(subjects(stream::BAKE_TRIGGERS, &[&trust, tenant_word]));
+/// What the roles of all tenants together ask and hear: what their accounts may import.
+pub(super) fn of_any_tenant() -> Grants {
+    let mut grants = Grants::default();
+    publisher(&mut grants, "*", "*", "*");
+    grants
+}
+
+fn publisher(grants: &mut Grants, tenant: &str, trust: &str, pool: &str) {
+    grants.publishes(subjects(stream::JOBS, &[pool, trust, "*", tenant]));
+    grants.publishes(subjects(stream::BAKE_TRIGGERS, &[trust, tenant]));
     grants.writes(bucket::CANCELS, &format!("{tenant}.*"));
     subscriber(grants, tenant);
 }
 
-fn subscriber(grants: &mut Grants, tenant: &Token) {
-    let of_tenant = |stream| subjects(stream, &[tenant.as_str()]);
+fn subscriber(grants: &mut Grants, tenant: &str) {
+    let of_tenant = |stream| subjects(stream, &[tenant]);
     let reports = of_tenant(stream::RESULTS);
     grants.hears(reports.replace("build.report.", "build.result."));
     grants.looks_at(stream::RESULTS, &reports);
