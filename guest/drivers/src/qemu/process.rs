@@ -1,11 +1,12 @@
 //! One QEMU process: started in its jail, spoken to through QMP, and never outliving its value.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use jail::Jail;
 use serde_json::json;
 use tokio::net::UnixStream;
 use tokio::process::Child;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use vm::{Exit, KillSwitch, Slot, VmError};
 
@@ -63,26 +65,13 @@ impl Process {
         let jail = Jail::strictest().map_err(VmError::io("take a user for", slot.dir()))?;
         give_slot_to(jail.user(), start, slot)?;
         jail.confine(&mut command, inherited);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut command = tokio::process::Command::from(command);
-        command.kill_on_drop(true);
-        let runtime = tokio::runtime::Handle::current();
-        let started = jail::launcher::run(move || {
-            let _entered = runtime.enter();
-            command.spawn()
-        });
-        let mut child = started.map_err(|source| VmError::Start {
+        let failed = |source| VmError::Start {
             program: config.program.clone(),
             source,
-        })?;
-        let stderr = child.stderr.take().expect("it was asked for above");
-        let victim = Victim::of(&child).map_err(|source| VmError::Start {
-            program: config.program.clone(),
-            source,
-        })?;
+        };
+        let mut child = spawn(command).map_err(failed)?;
+        let stderr = child.stderr.take().expect("it was asked for when it began");
+        let victim = Victim::of(&child).map_err(failed)?;
         let disk_failed = disk_failed(&victim, slot);
         let process = Self {
             child,
@@ -207,6 +196,21 @@ impl Process {
     }
 }
 
+/// Starts a program that is killed when it is dropped. Its parent is the launcher's thread, which lives as long as this process.
+fn spawn(mut command: Command) -> io::Result<Child> {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut command = tokio::process::Command::from(command);
+    command.kill_on_drop(true);
+    let runtime = Handle::current();
+    jail::launcher::run(move || {
+        let _entered = runtime.enter();
+        command.spawn()
+    })
+}
+
 /// What is done when QEMU cannot write or read its disk. It has stopped the guest, which must not go on: it could only take what this
 /// host lacks for a fault of its own, or not notice it until it reads back what was never written.
 fn disk_failed(victim: &Arc<Victim>, slot: &Slot) -> impl Fn(&str) + Send + 'static {
@@ -223,7 +227,7 @@ fn failed(doing: &str, problem: &str) -> VmError {
 
 /// A connected pair of sockets: ours, and one to pass on.
 fn pair() -> Result<(UnixStream, OwnedFd), VmError> {
-    let make = || -> std::io::Result<_> {
+    let make = || -> io::Result<_> {
         let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         Ok((UnixStream::from_std(ours)?, theirs.into()))
