@@ -45,7 +45,7 @@ fn serve(mut socket: TcpStream, answer: Answer) -> io::Result<()> {
         match (words.as_slice(), answer) {
             (["PING"], _) => write!(socket, "PONG\r\n")?,
             (["SUB", subject, id], _) if subject.starts_with("_INBOX.") => {
-                inbox = (*id).to_owned();
+                (*id).clone_into(&mut inbox);
             }
             (["PUB" | "HPUB", _, reply, ..], Answer::NoResponders)
                 if reply.starts_with("_INBOX.") =>
@@ -104,10 +104,16 @@ fn told(answer: Answer, words: &str) {
     let children = commands.map(|command| {
         let mut program = Command::new(env!("CARGO_BIN_EXE_sourdough"));
         program.args(command).args(["--nats", &server]);
-        std::thread::spawn(move || program.output().unwrap())
+        std::thread::spawn(move || {
+            program
+                .output()
+                .expect("the program was built with this test")
+        })
     });
     for (child, command) in children.into_iter().zip(commands) {
-        let output = child.join().unwrap();
+        let output = child
+            .join()
+            .expect("it panics only where the program is missing");
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(70), "{command:?}: {said}");
         assert!(said.contains(words), "{command:?}: {said}");
