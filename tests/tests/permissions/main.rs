@@ -7,6 +7,7 @@ mod refused;
 mod replies;
 mod server;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -17,11 +18,12 @@ use async_nats::jetstream::stream::Stream;
 use bus::follow::{Followed, follow};
 use bus::jobs::Record;
 use bus::lease::Leases;
+use bus::permissions::Role;
 use bus::{results, streams, watch};
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use nkeys::KeyPair;
 use schemas::names::{self, bucket, stream};
-use schemas::{JobResult, JobSubject, Sha256Digest, Token};
+use schemas::{JobResult, JobSubject, Sha256Digest, Token, Trust};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
@@ -67,6 +69,44 @@ async fn a_subscriber_hears_of_its_tenants_jobs_and_asks_for_none() -> Result<()
 }
 
 #[tokio::test]
+async fn a_tenant_is_added_while_the_server_runs_and_hears_of_its_own_jobs_alone() -> Result<()> {
+    let server = Server::start().await?;
+    let (acme, worker) = (server.publisher().await?, server.worker().await?);
+    let other: Token = "other".parse()?;
+    let publisher = Role::Publisher {
+        tenant: other.clone(),
+        trust: Trust::Trusted,
+        pool: "default".parse()?,
+    };
+    let publisher = server.added(&publisher).await?;
+    let subscriber = server.added(&Role::Subscriber { tenant: other }).await?;
+    let mut woken = worker.client.subscribe("build.job.default.>").await?;
+    worker.round_trip().await?;
+    stored(&publisher, "build.job.default.trusted.5.other").await?;
+    let job = timeout(SOON, woken.next()).await?.context("it goes on")?;
+    ensure!(job.subject.as_str() == "build.job.default.trusted.5.other");
+
+    let mut heard = subscriber.client.subscribe("build.event.other.*").await?;
+    // Acme's, then its own: it hears one of them.
+    subscriber.cannot_hear("build.event.acme.*").await?;
+    for subject in ["build.event.acme.a", "build.event.other.a"] {
+        stored(&worker, subject).await?;
+    }
+    let event = timeout(SOON, heard.next()).await?.context("it goes on")?;
+    ensure!(event.subject.as_str() == "build.event.other.a");
+    publisher
+        .cannot_publish("build.job.default.trusted.5.acme")
+        .await?;
+    // Whoever was connected before the tenant came is connected still.
+    stored(&acme, "build.job.default.untrusted.5.acme").await?;
+    for user in [&acme, &worker] {
+        let connects = &user.client.statistics().connects;
+        ensure!(connects.load(Ordering::Relaxed) == 1, "cut off");
+    }
+    worker.was_refused_nothing().await
+}
+
+#[tokio::test]
 async fn a_worker_takes_jobs_and_reports() -> Result<()> {
     let server = Server::start().await?;
     let (worker, bakery) = (server.worker().await?, server.bakery().await?);
@@ -101,7 +141,7 @@ async fn a_worker_takes_jobs_and_reports() -> Result<()> {
         .delete(names::snapshot_pointer(&Sha256Digest::of("a")))
         .await?;
     let commit = "ab".repeat(20).parse()?;
-    let archive = names::git_pointer(&acme(), schemas::Trust::Trusted, &commit, "plain");
+    let archive = names::git_pointer(&acme(), Trust::Trusted, &commit, "plain");
     snapshots.put(archive, "{}".into()).await?;
     for watched in ["$KV.build-leases.cap.>", "$KV.build-snapshots.key.*"] {
         let _heard = worker.client.subscribe(watched).await?;

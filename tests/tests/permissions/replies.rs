@@ -208,7 +208,7 @@ async fn nothing_is_stored(server: &Server) -> Result<()> {
         };
         let message = PublishMessage::build().payload("{}".into());
         let sent = may_publish.jetstream.send_publish(fence, message).await?;
-        // The second result of a subject is refused, by the stream as well.
+        // The second result of a subject is refused: by the same queue of the stream.
         let _stored = sent.await;
         holds_nothing(server, of, subject).await?;
     }
