@@ -1,12 +1,13 @@
-//! Jobs that are cancelled: before anybody has them, while they are parked, while they are fetched, while they run.
+//! Jobs that are cancelled: before anybody has them, while they are parked, fetched, set up, run, collected; and when they come again.
 
 use anyhow::{Context as _, Result, ensure};
 use schemas::JobResult;
 use schemas::event::EventKind;
 use schemas::reason::{Reason, Status};
 use schemas::result::Termination;
+use tokio::time::timeout;
 
-use crate::rig::{Gate, Rig};
+use crate::rig::{Gate, PATIENCE, Rig};
 
 fn cancelled(result: &JobResult) -> Result<()> {
     ensure!(
@@ -53,9 +54,9 @@ async fn a_job_whose_source_is_fetched_is_cancelled_in_the_middle() -> Result<()
         return Ok(());
     };
     rig.bake().await?;
-    rig.silence_objects();
+    let asked = rig.silence_objects("GetObject");
     let job = rig.submit(&[]).await?;
-    rig.event(&job, EventKind::Claimed).await?;
+    timeout(PATIENCE, asked.notified()).await?;
     rig.cancel(&job).await?;
     cancelled(&rig.result(&job).await?)?;
     rig.end().await
@@ -108,5 +109,70 @@ async fn a_step_that_does_not_end_when_it_is_asked_is_killed_after_its_grace() -
     cancelled(&result)?;
     ensure!(result.steps[0].termination == Termination::Cancelled);
     ensure!(result.steps[0].duration_ms >= 1000, "{result:?}");
+    rig.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_is_cancelled_in_the_middle_of_its_setup_and_what_that_wrote_is_in_the_log()
+-> Result<()> {
+    let Some(rig) = Rig::start("forking", 1).await? else {
+        return Ok(());
+    };
+    let gate = Gate::new(&rig, "gate")?;
+    let waits = format!("echo waits; cat {}", gate.path());
+    let inline = serde_json::json!({
+        "name": "slow", "template": rig.template(), "inputs": ["lock"],
+        "setup": [{"name": "deps", "sh": waits}]
+    });
+    let inline = inline.to_string();
+    let cold = [("on_missing", r#""cold""#), ("environment", &*inline)];
+    let job = rig.submit(&cold).await?;
+    rig.written(&job, "waits").await?;
+    rig.cancel(&job).await?;
+    rig.event(&job, EventKind::Cancelling).await?;
+    let result = rig.result(&job).await?;
+    cancelled(&result)?;
+    ensure!(result.steps[0].termination == Termination::NotRun);
+    ensure!(rig.log(result.log.as_ref()).await? == "waits\n");
+    rig.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_artifacts_are_read_out_is_cancelled_in_the_middle() -> Result<()> {
+    let Some(rig) = Rig::start("collecting", 1).await? else {
+        return Ok(());
+    };
+    rig.bake().await?;
+    // Only an artifact is looked for before it is stored.
+    let asked = rig.silence_objects("HeadObject");
+    let artifacts = r#"[{"name": "lock", "paths": ["lock"]}]"#;
+    let job = rig.submit(&[("artifacts", artifacts)]).await?;
+    timeout(PATIENCE, asked.notified()).await?;
+    rig.cancel(&job).await?;
+    let result = rig.result(&job).await?;
+    cancelled(&result)?;
+    ensure!(result.steps[0].termination == Termination::Exited { code: 0 });
+    ensure!(result.artifacts.is_empty(), "{result:?}");
+    rig.end().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancelled_job_that_is_published_again_stays_cancelled() -> Result<()> {
+    let Some(rig) = Rig::start("resubmitted", 1).await? else {
+        return Ok(());
+    };
+    rig.bake().await?;
+    let (job, body) = rig.job(&[])?;
+    rig.cancel(&job).await?;
+    rig.publish(body.clone()).await?;
+    let first = rig.result(&job).await?;
+    cancelled(&first)?;
+    rig.acknowledged().await?;
+    // What counts then is the result.
+    rig.forget_cancel(&job).await?;
+    rig.publish(body).await?;
+    rig.acknowledged().await?;
+    ensure!(rig.result(&job).await? == first);
+    ensure!(rig.attempts(&job).await? == 0, "it was not attempted");
     rig.end().await
 }

@@ -2,7 +2,6 @@
 
 use anyhow::{Context as _, Result, ensure};
 use schemas::event::EventKind;
-use schemas::reason::Reason;
 use schemas::record::AttemptEndKind;
 
 use crate::rig::{FIRST, Gate, Rig, Setup};
@@ -46,11 +45,7 @@ async fn is_given_back(mut rig: Rig, twice: bool) -> Result<()> {
     let second = |chunk: &crate::rig::Chunk| chunk.header.attempt == 2;
     rig.chunk(&job, second).await?;
     gate.open().await?;
-    let result = rig.result(&job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    let result = rig.completed(&job).await?;
     ensure!(result.worker.as_str() == rig.worker_name("second"));
     let end = result.past_attempts[0].end.as_ref().context("it ended")?;
     ensure!(end.kind.known() == Some(&AttemptEndKind::Returned));
@@ -69,11 +64,7 @@ async fn a_job_that_ends_in_time_is_brought_to_its_end() -> Result<()> {
     rig.written(&job, "waits").await?;
     rig.tell_to_end(FIRST, false)?;
     gate.open().await?;
-    let result = rig.result(&job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    rig.completed(&job).await?;
     ensure!(rig.attempts(&job).await? == 1);
     rig.end().await
 }

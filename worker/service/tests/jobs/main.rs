@@ -4,10 +4,13 @@
 
 mod attempts;
 mod cancelling;
+mod caps;
 mod draining;
+mod hanging;
 mod ownership;
 mod parking;
 mod places;
+mod readers;
 mod refusals;
 mod rig;
 mod traced;

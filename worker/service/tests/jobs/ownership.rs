@@ -1,18 +1,13 @@
 //! Whose job it is: one delivered twice, one whose lease was lost, one whose id another body has.
 
-use std::sync::mpsc;
-
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use futures_util::FutureExt as _;
 use schemas::Token;
 use schemas::reason::Reason;
 use schemas::record::AttemptEndKind;
-use tokio::sync::{oneshot, watch};
-use worker::claim;
 use worker::queue::Taken;
-use worker::services::{Ending, Services};
 
-use crate::rig::{FIRST, Gate, Rig, Setup, given_back, heard};
+use crate::rig::{FIRST, Gate, Rig, Setup, given_back, handled, heard, tried};
 
 /// 12 s: longer than the 10 s between two signs of life.
 const ACK_WAIT: std::time::Duration = std::time::Duration::from_secs(12);
@@ -31,10 +26,8 @@ async fn two_workers_that_are_handed_the_same_message_give_one_result_and_one_at
     let gate = Gate::new(&rig, "gate")?;
     let job = rig.submit(&[("steps", &gate.steps())]).await?;
     let (message, mut answers) = (rig.delivered().await?, rig.answers().await?);
-    let (first, second) = (
-        Box::pin(worker(&rig, "a")).await?,
-        Box::pin(worker(&rig, "b")).await?,
-    );
+    let mut tries = rig.tries(&job).await?;
+    let (first, second) = (rig.idle("a").await?, rig.idle("b").await?);
     let taken = || Taken {
         message: message.clone(),
         cap: None,
@@ -52,22 +45,8 @@ async fn two_workers_that_are_handed_the_same_message_give_one_result_and_one_at
     Box::pin(handled(second, taken())).await;
     ensure!(rig.attempts(&job).await? == 1);
     ensure!(!rig.is_leased(&job).await?, "who is done holds nothing");
+    ensure!(tried(&mut tries) == 1, "the second reported as well");
     Ok(())
-}
-
-async fn worker(rig: &Rig, name: &str) -> Result<Services> {
-    let never = || watch::channel(false).1;
-    let ending = Ending {
-        draining: never(),
-        give_back: never(),
-    };
-    rig.services(name, ending).await
-}
-
-async fn handled(services: Services, taken: Taken) {
-    let permit = services.presence.permit().await;
-    let slot = services.presence.fill(permit);
-    claim::handle(services, taken, slot).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -91,7 +70,7 @@ async fn a_worker_that_loses_its_lease_kills_the_vm_and_says_nothing_more() -> R
     let steps = serde_json::json!([{"name": "wait", "sh": script}]).to_string();
     let job = rig.submit(&[("steps", &steps)]).await?;
     rig.written(&job, "waits").await?;
-    let mut answers = rig.answers().await?;
+    let (mut answers, mut tries) = (rig.answers().await?, rig.tries(&job).await?);
     rig.take_lease(&job).await?;
     rig.state_where(|state| state.running == 0).await?;
     let step = std::fs::read_to_string(&pid)?;
@@ -99,12 +78,13 @@ async fn a_worker_that_loses_its_lease_kills_the_vm_and_says_nothing_more() -> R
         !std::path::Path::new("/proc").join(step.trim()).exists(),
         "the step has ended with the VM"
     );
-    while let Some(answer) = heard(&mut answers).now_or_never() {
-        ensure!(answer? == "+WPI", "nothing is said of the message");
-    }
     ensure!(rig.result_now(&job).await?.is_none());
     let before = rig.record(&job).await?;
     ensure!(before.attempts[0].end.is_none(), "nor is anything recorded");
+    while let Some(answer) = heard(&mut answers).now_or_never() {
+        ensure!(answer? == "+WPI", "nothing is said of the message");
+    }
+    ensure!(tried(&mut tries) == 0, "nor is it tried to report anything");
     rig.free_lease(&job).await?;
     taken_over(&rig, &job).await?;
     rig.end().await
@@ -112,11 +92,7 @@ async fn a_worker_that_loses_its_lease_kills_the_vm_and_says_nothing_more() -> R
 
 /// Whoever gets the job next finds that the last attempt was lost.
 async fn taken_over(rig: &Rig, job: &Token) -> Result<()> {
-    let result = rig.result(job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    let result = rig.completed(job).await?;
     ensure!(result.attempt == 2, "{result:?}");
     let past = result.past_attempts[0].end.as_ref();
     let kind = past.and_then(|end| end.kind.known());
@@ -125,62 +101,6 @@ async fn taken_over(rig: &Rig, job: &Token) -> Result<()> {
     let lost = format!("the worker {} was lost\n", rig.worker_name(FIRST));
     ensure!(words == lost, "{words}");
     Ok(())
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_supervisor_that_hangs_gives_no_signs_of_life_and_says_nothing_when_it_goes_on()
--> Result<()> {
-    let setup = Setup {
-        with_worker: false,
-        ack_wait: Some(ACK_WAIT),
-        ..Setup::default()
-    };
-    let Some(rig) = Rig::start_with("hangs", setup).await? else {
-        return Ok(());
-    };
-    rig.bake().await?;
-    let gate = Gate::new(&rig, "gate")?;
-    let job = rig.submit(&[("steps", &gate.steps())]).await?;
-    let taken = Taken {
-        message: rig.delivered().await?,
-        cap: None,
-    };
-    let services = Box::pin(worker(&rig, "a")).await?;
-    let (hang, hanging) = oneshot::channel();
-    let (go_on, going_on) = mpsc::channel();
-    let supervisor = std::thread::spawn(move || supervise(services, taken, hanging, &going_on));
-    rig.written(&job, "waits").await?;
-    hang.send(()).ok().context("it ended")?;
-    rig.delivered().await?;
-    rig.lease_gone(&job).await?;
-    let mut answers = rig.answers().await?;
-    go_on.send(())?;
-    // Without the gate's being opened: the VM is killed.
-    let ended = tokio::task::spawn_blocking(|| supervisor.join());
-    let ended = ended.await?.ok().context("it panicked")?;
-    ended?;
-    ensure!(heard(&mut answers).now_or_never().is_none());
-    ensure!(rig.result_now(&job).await?.is_none());
-    ensure!(rig.record(&job).await?.attempts[0].end.is_none());
-    Ok(())
-}
-
-/// Handles a job on this thread alone, which hangs when it is told to, and goes on when it is told to.
-fn supervise(
-    services: Services,
-    taken: Taken,
-    hang: oneshot::Receiver<()>,
-    go_on: &mpsc::Receiver<()>,
-) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    runtime.block_on(async {
-        let job = tokio::spawn(Box::pin(handled(services, taken)));
-        hang.await?;
-        go_on.recv()?;
-        Ok(job.await?)
-    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -31,11 +31,7 @@ async fn eight_jobs_that_miss_park_without_slots_and_run_when_the_snapshot_appea
     let appeared = Instant::now();
     timeout(SOON, rig.state_where(|state| state.running > 0)).await??;
     for job in &jobs {
-        let result = rig.result(job).await?;
-        ensure!(
-            result.reason.known() == Some(&Reason::Completed),
-            "{result:?}"
-        );
+        let result = rig.completed(job).await?;
         ensure!(result.attempt == 1, "{result:?}");
     }
     ensure!(appeared.elapsed() < PATIENCE);
@@ -74,11 +70,7 @@ async fn a_bake_that_its_host_failed_is_an_attempt_that_is_tried_again() -> Resu
     rig.state_where(|state| state.parked == 0).await?;
     ensure!(rig.attempts(&job).await? == 1, "it counts");
     rig.bake().await?;
-    let result = rig.result(&job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    let result = rig.completed(&job).await?;
     ensure!(result.attempt == 2, "{result:?}");
     rig.end().await
 }
@@ -134,11 +126,7 @@ async fn a_worker_that_drains_gives_parked_jobs_back_and_loses_none() -> Result<
     rig.state_where(|state| state.parked == 3).await?;
     rig.bake().await?;
     for job in &jobs {
-        let result = rig.result(job).await?;
-        ensure!(
-            result.reason.known() == Some(&Reason::Completed),
-            "{result:?}"
-        );
+        let result = rig.completed(job).await?;
         ensure!(result.attempt == 1, "parking is no attempt: {result:?}");
     }
     rig.end().await
@@ -156,11 +144,7 @@ async fn a_job_without_a_template_waits_for_it_and_then_for_its_key() -> Result<
     rig.remember_template().await?;
     rig.requested(Some(rig.key())).await?;
     rig.bake().await?;
-    let result = rig.result(&job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    rig.completed(&job).await?;
     rig.end().await
 }
 
@@ -170,11 +154,7 @@ async fn a_cold_start_runs_the_setup_in_the_jobs_own_fork() -> Result<()> {
         return Ok(());
     };
     let job = rig.submit(&[("on_missing", r#""cold""#)]).await?;
-    let result = rig.result(&job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    let result = rig.completed(&job).await?;
     let used = result.environment.expect("it ran");
     ensure!(used.start == schemas::result::Start::Cold);
     ensure!(used.key.0 == rig.key(), "the key is the environment's");

@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use schemas::reason::Reason;
 use tokio::time::Instant;
 
 use crate::rig::{FIRST, Gate, Rig, Setup, given_back, heard};
@@ -31,11 +30,7 @@ async fn a_parked_job_outlives_the_servers_patience_and_is_not_delivered_again()
     }
     ensure!(rig.deliveries().await? == 1, "it was delivered again");
     rig.bake().await?;
-    let result = rig.result(&job).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    let result = rig.completed(&job).await?;
     ensure!(result.attempt == 1, "{result:?}");
     ensure!(rig.deliveries().await? == 1, "it was delivered again");
     rig.end().await
@@ -61,11 +56,7 @@ async fn a_job_that_finds_no_place_to_wait_is_given_back_without_an_attempt() ->
     ensure!(state.parked == 1, "the first waits on: {state:?}");
     rig.bake().await?;
     for job in [&first, &second] {
-        let result = rig.result(job).await?;
-        ensure!(
-            result.reason.known() == Some(&Reason::Completed),
-            "{result:?}"
-        );
+        let result = rig.completed(job).await?;
         ensure!(result.attempt == 1, "{result:?}");
     }
     rig.end().await
@@ -89,20 +80,12 @@ async fn an_idle_worker_takes_the_job_that_a_busy_one_has_parked() -> Result<()>
     let mut answers = rig.answers().await?;
     rig.bake().await?;
     given_back(&mut answers).await?;
-    let result = rig.result(&parked).await?;
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
+    let result = rig.completed(&parked).await?;
     ensure!(result.attempt == 1, "parking is no attempt: {result:?}");
     let second = rig.worker_name("second");
     ensure!(result.worker.as_str() == second, "{result:?}");
     gate.open().await?;
-    let result = rig.result(&busy).await?;
+    let result = rig.completed(&busy).await?;
     ensure!(result.worker.as_str() == rig.worker_name(FIRST));
-    ensure!(
-        result.reason.known() == Some(&Reason::Completed),
-        "{result:?}"
-    );
     rig.end().await
 }

@@ -149,7 +149,7 @@ pub(super) async fn template(
     let disk = directory.join("disk");
     std::fs::write(&disk, "")?;
     let machine = Machine {
-        vcpu: 1,
+        vcpu: 2,
         memory_mib: 128,
     };
     let spec = BootSpec {

@@ -7,11 +7,12 @@ mod log;
 mod outside;
 mod publisher;
 mod seen;
+mod workers;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::Result;
 use async_nats::jetstream::consumer::{Consumer, pull};
 use async_nats::jetstream::{self, Context, kv};
 use bus::streams::{job_consumer, provision};
@@ -20,18 +21,14 @@ use schemas::names::{self, bucket, stream};
 use schemas::{Environment, HostClass, Token};
 use store::{CacheConfig, Manifest, Store};
 use tempfile::TempDir;
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 use vm::Driver as _;
 use vm::fake::FakeDriver;
-use worker::config::Config;
-use worker::serve::serve;
-use worker::services::{Connections, Ending, Services};
 
 pub(crate) use gate::Gate;
 pub(crate) use log::Chunk;
-pub(crate) use seen::{given_back, heard};
+pub(crate) use seen::{given_back, heard, tried};
+use workers::Worker;
+pub(crate) use workers::handled;
 
 /// 1 min: what no test takes, a busy machine included.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -69,22 +66,18 @@ pub(crate) struct Setup {
     pub(crate) with_worker: bool,
     /// Seconds that running jobs get when a worker is told to end.
     pub(crate) drain_s: u64,
-    /// Memory of the largest guest that a slot takes.
+    /// Processors of the largest guest that a slot takes.
+    pub(crate) slot_vcpu: u32,
+    /// Its memory.
     pub(crate) slot_memory_mib: u32,
+    /// Its disk.
+    pub(crate) slot_disk_mib: u32,
     /// Jobs at a time.
     pub(crate) slots: u32,
     /// Jobs that wait for a bake at a time.
     pub(crate) max_parked: u32,
     /// Before a job is delivered again; none for what the service has.
     pub(crate) ack_wait: Option<Duration>,
-}
-
-/// A worker that runs.
-struct Worker {
-    name: String,
-    drain: watch::Sender<bool>,
-    give_back: watch::Sender<bool>,
-    ended: JoinHandle<Result<()>>,
 }
 
 impl Rig {
@@ -184,7 +177,13 @@ impl Rig {
         self.directory.path()
     }
 
-    fn tenant(&self) -> Token {
+    /// The server's streams and buckets.
+    pub(crate) fn jetstream(&self) -> &Context {
+        &self.jetstream
+    }
+
+    /// Whose jobs are published.
+    pub(crate) fn tenant(&self) -> Token {
         self.tag.parse().expect("a tag is a token")
     }
 
@@ -195,100 +194,6 @@ impl Rig {
         environments.put(key, definition.to_vec().into()).await?;
         Ok(())
     }
-
-    /// Starts another worker of the pool.
-    pub(crate) async fn start_worker(&mut self, name: &str) -> Result<()> {
-        let worker = Box::pin(self.worker(name)).await?;
-        self.workers.push(worker);
-        Ok(())
-    }
-
-    async fn worker(&self, name: &str) -> Result<Worker> {
-        let (drain, draining) = watch::channel(false);
-        let (give_back, given_back) = watch::channel(false);
-        let ending = Ending {
-            draining,
-            give_back: given_back,
-        };
-        let services = Box::pin(self.services(name, ending)).await?;
-        let told = give_back.clone();
-        let ended = tokio::spawn(async move { serve(&services, &told).await });
-        Ok(Worker {
-            name: self.worker_name(name),
-            drain,
-            give_back,
-            ended,
-        })
-    }
-
-    /// What a worker of that name shares among its jobs.
-    pub(crate) async fn services(&self, name: &str, ending: Ending) -> Result<Services> {
-        let connections = Connections {
-            client: self.client.clone(),
-            jetstream: self.jetstream.clone(),
-            objects: self.s3.objects.clone(),
-        };
-        let config = self.config(&self.worker_name(name))?;
-        Box::pin(Services::assemble(
-            config,
-            self.driver.clone(),
-            connections,
-            ending,
-        ))
-        .await
-    }
-
-    fn config(&self, name: &str) -> Result<Config> {
-        let state = self.directory.path().join(format!("state-{name}"));
-        let file = self.directory.path().join(format!("{name}.toml"));
-        let (pool, setup) = (&self.tag, self.setup);
-        let text = format!(
-            "state = '{}'\nname = {name:?}\npool = {pool:?}\ntrust = ['trusted']\nslots = {}\nmax_parked = {}
-             drain_s = {}\nslot_memory_mib = {}",
-            state.display(),
-            setup.slots,
-            setup.max_parked,
-            setup.drain_s,
-            setup.slot_memory_mib,
-        );
-        std::fs::write(&file, text)?;
-        Ok(Config::load(&file, |_| None)?)
-    }
-
-    /// Tells a worker to end, and to give back what it runs at once if it is told `twice`.
-    pub(crate) fn tell_to_end(&self, name: &str, twice: bool) -> Result<()> {
-        let name = self.worker_name(name);
-        let worker = self.workers.iter().find(|worker| worker.name == name);
-        let worker = worker.context("no such worker")?;
-        worker.drain.send_replace(true);
-        if twice {
-            worker.give_back.send_replace(true);
-        }
-        Ok(())
-    }
-
-    /// Drains the workers and starts another.
-    pub(crate) async fn replaced(mut self) -> Result<Self> {
-        self.drained().await?;
-        self.start_worker(FIRST).await?;
-        Ok(self)
-    }
-
-    /// Drains the workers.
-    pub(crate) async fn end(mut self) -> Result<()> {
-        self.drained().await
-    }
-
-    async fn drained(&mut self) -> Result<()> {
-        for worker in self.workers.drain(..) {
-            worker.drain.send_replace(true);
-            let ended = timeout(PATIENCE, worker.ended).await;
-            ended.context("no end")???;
-            let left = self.alive.get(worker.name).await?;
-            ensure!(left.is_none(), "a worker that ended says nothing");
-        }
-        Ok(())
-    }
 }
 
 impl Default for Setup {
@@ -296,7 +201,9 @@ impl Default for Setup {
         Self {
             with_worker: true,
             drain_s: 30,
+            slot_vcpu: 2,
             slot_memory_mib: 1024,
+            slot_disk_mib: 4096,
             slots: 1,
             max_parked: 64,
             ack_wait: None,

@@ -1,4 +1,6 @@
-//! What others do to a job while workers have it: cancel it, take its lease, limit its tenant, refuse its objects.
+//! What others do to a job while workers have it: cancel it, take its lease, limit its tenant, withhold its objects.
+
+use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{Message, kv};
@@ -6,6 +8,7 @@ use bus::jobs::Record;
 use futures_util::StreamExt as _;
 use schemas::names::{self, bucket};
 use schemas::{Tenant, Token};
+use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{PATIENCE, Rig};
@@ -17,6 +20,13 @@ impl Rig {
         let key = names::cancel_key(&self.tenant(), job);
         cancels.put(key, "please".into()).await?;
         Ok(())
+    }
+
+    /// Takes the request back, as its time to live does.
+    pub(crate) async fn forget_cancel(&self, job: &Token) -> Result<()> {
+        let cancels = self.jetstream.get_key_value(bucket::CANCELS).await?;
+        let key = names::cancel_key(&self.tenant(), job);
+        Ok(cancels.delete(key).await?)
     }
 
     /// Takes the job's lease away from whoever has it.
@@ -52,12 +62,16 @@ impl Rig {
 
     /// Limits what the tenant may ask for.
     pub(crate) async fn limit(&self, limits: schemas::tenant::Limits) -> Result<()> {
-        let tenants = self.jetstream.get_key_value(bucket::TENANTS).await?;
         let tenant = Tenant {
             limits,
             ..Tenant::unknown(self.tenant())
         };
-        let body = serde_json::to_vec(&tenant)?;
+        self.allow(&tenant).await
+    }
+
+    async fn allow(&self, tenant: &Tenant) -> Result<()> {
+        let tenants = self.jetstream.get_key_value(bucket::TENANTS).await?;
+        let body = serde_json::to_vec(tenant)?;
         tenants.put(tenant.name.as_str(), body.into()).await?;
         Ok(())
     }
@@ -82,15 +96,56 @@ impl Rig {
         Ok(delivered.context("the consumer ends")??)
     }
 
-    /// Answers no request for an object from now on.
-    pub(crate) fn silence_objects(&self) {
-        let silent = |operation: String, _key| async move {
-            if operation == "GetObject" {
-                std::future::pending::<()>().await;
+    /// Answers no request of that kind to the object store from now on; the first of them is told of.
+    pub(crate) fn silence_objects(&self, operation: &'static str) -> Arc<Notify> {
+        let asked = Arc::new(Notify::new());
+        let told = Arc::clone(&asked);
+        self.s3.intercept(move |asks: String, _key| {
+            let told = Arc::clone(&told);
+            async move {
+                if asks == operation {
+                    told.notify_one();
+                    std::future::pending::<()>().await;
+                }
+                true
             }
-            true
+        });
+        asked
+    }
+
+    /// Allows the tenant one job at a time.
+    pub(crate) async fn cap(&self) -> Result<()> {
+        let tenant = Tenant {
+            concurrency: Some(1),
+            ..Tenant::unknown(self.tenant())
         };
-        self.s3.intercept(silent);
+        self.allow(&tenant).await
+    }
+
+    /// Waits until the tenant's one place is taken.
+    pub(crate) async fn place_taken(&self) -> Result<()> {
+        let leases = self.leases().await?;
+        let mut seen = leases.watch_with_history(self.place()).await?;
+        let taken = async {
+            while let Some(entry) = seen.next().await {
+                if entry?.operation == kv::Operation::Put {
+                    return Ok(());
+                }
+            }
+            anyhow::bail!("the watch ended")
+        };
+        timeout(PATIENCE, taken).await.context("nobody has it")?
+    }
+
+    /// Waits until the tenant's one place is free.
+    pub(crate) async fn place_gone(&self) -> Result<()> {
+        let (leases, place) = (self.leases().await?, self.place());
+        let gone = timeout(PATIENCE, bus::watch::gone(&leases, &place));
+        gone.await.context("somebody has it")
+    }
+
+    fn place(&self) -> String {
+        names::cap_lease(&self.tenant(), 0)
     }
 
     /// The next VM does not start.

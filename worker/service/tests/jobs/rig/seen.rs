@@ -1,13 +1,14 @@
 //! What is seen of workers from outside: results, records, logs, what they say of themselves, what they answer to the server.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use async_nats::Subscriber;
 use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
 use async_nats::jetstream::kv;
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 use schemas::dead::DeadLetter;
 use schemas::event::{Event, EventKind};
 use schemas::names::{self, stream};
+use schemas::reason::Reason;
 use schemas::record::JobRecord;
 use schemas::result::LogRef;
 use schemas::{JobResult, Token, WorkerState};
@@ -24,12 +25,19 @@ impl Rig {
         Ok(timeout(PATIENCE, waiting).await.context("no result")??)
     }
 
+    /// The result of a job that succeeds, once it has it.
+    pub(crate) async fn completed(&self, job: &Token) -> Result<JobResult> {
+        let result = self.result(job).await?;
+        ensure!(
+            result.reason.known() == Some(&Reason::Completed),
+            "{result:?}"
+        );
+        Ok(result)
+    }
+
     /// Attempts that are recorded for a job.
     pub(crate) async fn attempts(&self, job: &Token) -> Result<usize> {
-        let key = format!("job.{}.{job}", self.tenant());
-        let record = self.jobs.get(key).await?.context("a record")?;
-        let record: serde_json::Value = serde_json::from_slice(&record)?;
-        Ok(record["attempts"].as_array().context("a list")?.len())
+        Ok(self.record(job).await?.attempts.len())
     }
 
     /// What the first worker says of itself, once it says that.
@@ -129,6 +137,14 @@ impl Rig {
         Ok(answers)
     }
 
+    /// Every try to report a result for the job from now on, also those that the stream refuses.
+    pub(crate) async fn tries(&self, job: &Token) -> Result<Subscriber> {
+        let subject = names::report_subject(&self.tenant(), job);
+        let tries = self.client.subscribe(subject).await?;
+        self.client.flush().await?;
+        Ok(tries)
+    }
+
     /// Waits until every job is acknowledged.
     pub(crate) async fn acknowledged(&self) -> Result<()> {
         let jobs = self.jetstream.get_stream(stream::JOBS).await?;
@@ -165,4 +181,9 @@ pub(crate) async fn heard(answers: &mut Subscriber) -> Result<String> {
 pub(crate) async fn given_back(answers: &mut Subscriber) -> Result<()> {
     while !heard(answers).await?.starts_with("-NAK") {}
     Ok(())
+}
+
+/// How many messages were heard so far. Nothing is on its way any more after a round trip of the connection that they come by.
+pub(crate) fn tried(tries: &mut Subscriber) -> usize {
+    std::iter::from_fn(|| tries.next().now_or_never().flatten()).count()
 }
