@@ -25,39 +25,63 @@ const LAST_WORD: Duration = Duration::from_secs(5);
 
 /// Says it until `ended` turns true, then takes the word back. A server that is away costs nothing but the word.
 pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
-    let (workers, name) = (services.workers.clone(), services.config.name.as_str());
-    let mut changes = services.presence.changes();
-    let mut draining = services.draining.clone();
-    let (mut health, mut scratch) = (services.health.reasons(), services.scratch.reasons());
-    let (mut uses, mut counts_at) = (0, Instant::now());
+    let mut news = News::of(&services);
     let mut every = interval(EVERY);
     every.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
-        // Neither sender goes before this task does: `services` and `serve` hold them.
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => break,
             _ = every.tick() => {}
-            () = changed(&mut changes, uses, counts_at) => {}
-            Ok(()) = draining.changed() => {}
-            Ok(()) = health.changed() => {}
-            Ok(()) = scratch.changed() => {}
+            () = news.come() => {}
         }
-        let counts = changes.borrow_and_update().clone();
-        (uses, counts_at) = (counts.uses, Instant::now() + COUNTS_WAIT);
-        let draining = *draining.borrow_and_update();
-        let reasons = [&mut health, &mut scratch];
-        let reason = reasons.map(|reason| reason.borrow_and_update().clone());
-        let condition = condition(draining, reason);
-        let said = state(&services, &counts, condition);
-        let body = serde_json::to_vec(&said).expect("a state of plain fields is JSON");
-        match workers.put(name, body.into()).await {
-            Ok(_revision) => services.presence.told(counts.uses),
-            Err(error) => warn!(%error, "this worker's state was not written"),
+        let (counts, condition) = news.take_in();
+        say(&services, &counts, condition).await;
+    }
+    take_back(&services).await;
+}
+
+/// What a word is made of, and what of it was said. No sender goes before this does: the services and [`crate::serve`] hold them.
+struct News {
+    counts: watch::Receiver<Counts>,
+    draining: watch::Receiver<bool>,
+    health: watch::Receiver<Option<String>>,
+    scratch: watch::Receiver<Option<String>>,
+    /// The [`Counts::uses`] of the last word.
+    uses: u64,
+    /// Before then, counts alone are no news.
+    counts_at: Instant,
+}
+
+impl News {
+    fn of(services: &Services) -> Self {
+        Self {
+            counts: services.presence.changes(),
+            draining: services.draining.clone(),
+            health: services.health.reasons(),
+            scratch: services.scratch.reasons(),
+            uses: 0,
+            counts_at: Instant::now(),
         }
     }
-    let taken_back = timeout(LAST_WORD, workers.delete(name));
-    if !matches!(taken_back.await, Ok(Ok(()))) {
-        warn!("this worker's state was not taken back: it goes when its time is over");
+
+    /// Waits for some. A caller that stops waiting may miss a change of the counts until the next.
+    async fn come(&mut self) {
+        tokio::select! {
+            () = changed(&mut self.counts, self.uses, self.counts_at) => {}
+            Ok(()) = self.draining.changed() => {}
+            Ok(()) = self.health.changed() => {}
+            Ok(()) = self.scratch.changed() => {}
+        }
+    }
+
+    /// All of it, as it is to be said now.
+    fn take_in(&mut self) -> (Counts, Condition) {
+        let counts = self.counts.borrow_and_update().clone();
+        (self.uses, self.counts_at) = (counts.uses, Instant::now() + COUNTS_WAIT);
+        let draining = *self.draining.borrow_and_update();
+        let reasons = [&mut self.health, &mut self.scratch];
+        let reasons = reasons.map(|reason| reason.borrow_and_update().clone());
+        (counts, condition(draining, reasons))
     }
 }
 
@@ -71,8 +95,28 @@ async fn changed(changes: &mut watch::Receiver<Counts>, uses: u64, counts_at: In
     let _used = timeout_at(counts_at, used).await;
 }
 
-/// Whether it takes jobs, and why not. A worker that ends needs no reason; one that is paused may have two.
-fn condition(draining: bool, reasons: [Option<String>; 2]) -> (WorkerCondition, Option<String>) {
+async fn say(services: &Services, counts: &Counts, condition: Condition) {
+    let said = state(services, counts, condition);
+    let body = serde_json::to_vec(&said).expect("a state of plain fields is JSON");
+    let name = services.config.name.as_str();
+    match services.workers.put(name, body.into()).await {
+        Ok(_revision) => services.presence.told(counts.uses),
+        Err(error) => warn!(%error, "this worker's state was not written"),
+    }
+}
+
+async fn take_back(services: &Services) {
+    let taken_back = services.workers.delete(services.config.name.as_str());
+    if !matches!(timeout(LAST_WORD, taken_back).await, Ok(Ok(()))) {
+        warn!("this worker's state was not taken back: it goes when its time is over");
+    }
+}
+
+/// Whether a worker takes jobs, and why not.
+type Condition = (WorkerCondition, Option<String>);
+
+/// A worker that ends needs no reason; one that is paused may have two.
+fn condition(draining: bool, reasons: [Option<String>; 2]) -> Condition {
     if draining {
         return (WorkerCondition::Draining, None);
     }
@@ -84,11 +128,7 @@ fn condition(draining: bool, reasons: [Option<String>; 2]) -> (WorkerCondition, 
     }
 }
 
-fn state(
-    services: &Services,
-    counts: &Counts,
-    (condition, reason): (WorkerCondition, Option<String>),
-) -> WorkerState {
+fn state(services: &Services, counts: &Counts, (condition, reason): Condition) -> WorkerState {
     let config = &services.config;
     WorkerState {
         schema: WorkerSchema,

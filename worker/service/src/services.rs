@@ -139,24 +139,15 @@ impl Services {
         connections: Connections,
         ending: Ending,
     ) -> anyhow::Result<Self> {
-        let Connections {
-            client,
-            jetstream,
-            objects,
-        } = connections;
-        let Ending {
-            draining,
-            give_back,
-        } = ending;
         let state = Arc::new(StateDir::open(&config.state)?);
         let class = class(driver.as_ref())?;
-        let snapshots = open(&jetstream, bucket::SNAPSHOTS).await?;
-        let cache = config.cache(state.cache());
-        let store = Store::open(objects.clone(), snapshots.clone(), cache).await?;
+        let buckets = Box::pin(Buckets::open(&connections.jetstream)).await?;
+        let (objects, cache) = (connections.objects.clone(), config.cache(state.cache()));
+        let store = Store::open(objects.clone(), buckets.snapshots.clone(), cache).await?;
         let sources = Sources::new(SourcesParts {
-            objects: objects.clone(),
-            snapshots: Box::new(snapshots.clone()),
-            tenants: Box::new(open(&jetstream, bucket::TENANTS).await?),
+            objects,
+            snapshots: Box::new(buckets.snapshots.clone()),
+            tenants: Box::new(buckets.tenants.clone()),
             store: store.clone(),
             driver: Arc::clone(&driver),
             class: class.clone(),
@@ -165,34 +156,62 @@ impl Services {
         });
         let scratch = Scratch::new(config.state.clone(), config.slot_disk_bytes());
         let slots = slots(&config, &state, &scratch)?;
-        let leases = leases(&jetstream).await?;
-        let tenants = open(&jetstream, bucket::TENANTS).await?;
-        let tenants = Tenants::begin(tenants);
         Ok(Self {
-            caps: Caps::begin(&client, leases.clone(), tenants, config.name.clone()),
-            leases,
-            cancels: Cancels::begin(open(&jetstream, bucket::CANCELS).await?),
+            sources,
+            caps: buckets.caps(&connections.client, &config),
+            leases: buckets.leases,
+            cancels: Cancels::begin(buckets.cancels),
             health: Health::default(),
             scratch,
             slots,
             presence: Presence::new(slots, config.max_parked),
-            environments: open(&jetstream, bucket::ENVIRONMENTS).await?,
-            jobs: open(&jetstream, bucket::JOBS).await?,
-            workers: open(&jetstream, bucket::WORKERS).await?,
+            environments: buckets.environments,
+            jobs: buckets.jobs,
+            workers: buckets.workers,
+            snapshots: buckets.snapshots,
             config: Arc::new(config),
             state,
-            client,
-            jetstream,
-            objects,
+            client: connections.client,
+            jetstream: connections.jetstream,
+            objects: connections.objects,
             store,
-            snapshots,
-            sources,
             driver,
             class,
+            draining: ending.draining,
+            give_back: ending.give_back,
             life_beyond_limits: build::life_beyond_limits(),
-            draining,
-            give_back,
         })
+    }
+}
+
+/// The buckets of NATS that jobs need.
+struct Buckets {
+    snapshots: kv::Store,
+    environments: kv::Store,
+    jobs: kv::Store,
+    workers: kv::Store,
+    tenants: kv::Store,
+    cancels: kv::Store,
+    leases: Leases,
+}
+
+impl Buckets {
+    /// Opens them; waits for `bakery init` to have made them.
+    async fn open(jetstream: &jetstream::Context) -> anyhow::Result<Self> {
+        Ok(Self {
+            snapshots: open(jetstream, bucket::SNAPSHOTS).await?,
+            environments: open(jetstream, bucket::ENVIRONMENTS).await?,
+            jobs: open(jetstream, bucket::JOBS).await?,
+            workers: open(jetstream, bucket::WORKERS).await?,
+            tenants: open(jetstream, bucket::TENANTS).await?,
+            cancels: open(jetstream, bucket::CANCELS).await?,
+            leases: leases(jetstream).await?,
+        })
+    }
+
+    fn caps(&self, client: &Client, config: &Config) -> Caps {
+        let tenants = Tenants::begin(self.tenants.clone());
+        Caps::begin(client, self.leases.clone(), tenants, config.name.clone())
     }
 }
 

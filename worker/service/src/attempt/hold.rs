@@ -149,15 +149,9 @@ impl Rights {
         };
         match cap.renew().await {
             Ok(()) => Beat::Kept,
-            Err(error @ LeaseError::Server { .. }) => {
+            Err(error) => {
                 warn!(error = %Causes(&error), "place not renewed");
                 Beat::Unconfirmed
-            }
-            Err(error @ LeaseError::Lost { .. }) => {
-                // One job of the tenant too many for a while: no reason to end any.
-                warn!(error = %Causes(&error), "goes on without a place");
-                self.cap = None;
-                Beat::Kept
             }
         }
     }

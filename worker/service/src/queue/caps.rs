@@ -5,7 +5,8 @@
 //!
 //! What always holds: no job of a tenant is fetched but into a place of its own, so no more run than it has places while the server is
 //! there to renew them; where nobody set a cap, nothing is asked. A job whose place was lost, as where the server was away for longer than
-//! a lease lasts, is not ended for it: until it has a place again, the tenant may have a job more than its cap.
+//! a lease lasts, is not ended for it: until it has a place again, which it asks for at every heartbeat, the tenant may have a job more than
+//! its cap.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,6 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_nats::jetstream::kv::EntryError;
 use async_nats::{Client, Message};
 use bus::lease::{Lease, LeaseError, Leases};
+use bus::telemetry::Causes;
 use futures_util::StreamExt as _;
 use schemas::Token;
 use schemas::names::{bucket, cap_lease};
@@ -45,7 +47,10 @@ struct Shared {
 /// One of the places that a tenant's running jobs have. Where it is dropped without [`Cap::release`], it goes when its time is over.
 #[derive(Debug)]
 pub struct Cap {
-    lease: Box<Lease>,
+    caps: Box<Caps>,
+    tenant: Token,
+    /// None after it was lost, until there is another.
+    lease: Option<Box<Lease>>,
 }
 
 /// What became of asking for a place.
@@ -102,18 +107,33 @@ impl Caps {
         let Some(concurrency) = terms.concurrency else {
             return Ok(CapTurn::Free);
         };
+        let lease = self.lease_of(tenant, concurrency).await?;
+        Ok(lease.map_or(CapTurn::Full, |lease| {
+            CapTurn::Held(Cap {
+                caps: Box::new(self.clone()),
+                tenant: tenant.clone(),
+                lease: Some(Box::new(lease)),
+            })
+        }))
+    }
+
+    /// One of so many places; none where all are held.
+    async fn lease_of(
+        &self,
+        tenant: &Token,
+        concurrency: u32,
+    ) -> Result<Option<Lease>, LeaseError> {
         for place in self.may_be_free(tenant, concurrency) {
             let (key, asked_at) = (cap_lease(tenant, place), Instant::now());
             let taken = self.leases.take(&key, self.worker.as_str()).await?;
             let mut places = self.shared.places();
             places.found_held(tenant, place, asked_at);
-            if let Some(lease) = taken {
-                let lease = Box::new(lease);
-                return Ok(CapTurn::Held(Cap { lease }));
+            if taken.is_some() {
+                return Ok(taken);
             }
         }
         self.shared.places().found_full(tenant);
-        Ok(CapTurn::Full)
+        Ok(None)
     }
 
     /// Whether it is worth asking for a place, as far as is known here.
@@ -148,19 +168,31 @@ impl Caps {
 }
 
 impl Cap {
-    /// Renews it; to be called with every heartbeat of the job.
-    pub async fn renew(&mut self) -> Result<(), LeaseError> {
-        self.lease.renew().await
-    }
-
-    /// Until when the place is surely ours.
-    pub fn held_until(&self) -> Instant {
-        self.lease.held_until()
+    /// Renews it; to be called with every heartbeat of the job. Where it was lost, another is asked for, and where there is none the job
+    /// goes on without: one of the tenant too many for a while is no reason to end any.
+    pub async fn renew(&mut self) -> Result<(), CapError> {
+        if let Some(lease) = &mut self.lease {
+            match lease.renew().await {
+                Ok(()) => return Ok(()),
+                Err(error @ LeaseError::Server { .. }) => return Err(error.into()),
+                Err(error @ LeaseError::Lost { .. }) => {
+                    warn!(error = %Causes(&error), tenant = %self.tenant, "goes on without a place");
+                }
+            }
+        }
+        // A cap that was lifted meanwhile is as good as a place.
+        self.lease = match self.caps.take(&self.tenant).await? {
+            CapTurn::Held(another) => another.lease,
+            CapTurn::Free | CapTurn::Full => None,
+        };
+        Ok(())
     }
 
     /// Gives it back.
     pub async fn release(self) {
-        self.lease.release().await;
+        if let Some(lease) = self.lease {
+            lease.release().await;
+        }
     }
 }
 

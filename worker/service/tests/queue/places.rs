@@ -53,6 +53,38 @@ async fn a_cap_that_is_raised_holds_at_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_job_that_lost_its_place_goes_on_and_has_the_next_that_is_free() -> Result<()> {
+    let Some(rig) = Rig::start("lost").await? else {
+        return Ok(());
+    };
+    rig.allow("capped", 1).await?;
+    let capped = rig.subject("capped", 5);
+    rig.consumer(&capped).await?;
+    rig.publish(&capped, 2).await?;
+    let (mut first, mut second) = (
+        rig.worker("first", 1).await?,
+        rig.worker("second", 1).await?,
+    );
+    let mut running = timeout(PATIENCE, first.next()).await??;
+    rig.free_place("capped").await?;
+    let other = timeout(PATIENCE, second.next()).await??;
+    ensure!(rig.holder_of_place("capped").await?.as_deref() == Some("second"));
+    running.renew_place().await?;
+    ensure!(rig.holder_of_place("capped").await?.as_deref() == Some("second"));
+    other.end().await?;
+    let again = async {
+        while rig.holder_of_place("capped").await?.as_deref() != Some("first") {
+            running.renew_place().await?;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, again).await??;
+    running.end().await?;
+    ensure!(rig.holder_of_place("capped").await?.is_none());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn workers_that_find_nothing_do_not_wake_each_other_for_ever() -> Result<()> {
     let Some(rig) = Rig::start("nothing").await? else {
         return Ok(());

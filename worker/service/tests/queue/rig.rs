@@ -6,7 +6,7 @@ use anyhow::Result;
 use async_nats::jetstream::{self, Context};
 use bus::lease::Leases;
 use bus::streams::{job_consumer, provision};
-use schemas::names::{bucket, stream};
+use schemas::names::{bucket, cap_lease, stream};
 use schemas::{JobSubject, Priority, Token, Trust};
 use tempfile::TempDir;
 use worker::breaker::{Health, Trial};
@@ -103,6 +103,20 @@ impl Rig {
         Ok(())
     }
 
+    /// The worker that has a tenant's first place.
+    pub(crate) async fn holder_of_place(&self, tenant: &str) -> Result<Option<String>> {
+        let leases = self.jetstream.get_key_value(bucket::LEASES).await?;
+        let holder = leases.get(cap_lease(&self.tenant(tenant), 0)).await?;
+        Ok(holder.map(|holder| String::from_utf8_lossy(&holder).into_owned()))
+    }
+
+    /// Takes a tenant's first place away from whoever has it.
+    pub(crate) async fn free_place(&self, tenant: &str) -> Result<()> {
+        let leases = self.jetstream.get_key_value(bucket::LEASES).await?;
+        leases.delete(cap_lease(&self.tenant(tenant), 0)).await?;
+        Ok(())
+    }
+
     /// A worker with so many slots.
     pub(crate) async fn worker(&self, name: &str, slots: u32) -> Result<Worker> {
         self.worker_that_needs(name, slots, 1).await
@@ -166,6 +180,14 @@ impl Job {
     /// Whether it has a place of its tenant's.
     pub(crate) fn has_place(&self) -> bool {
         self.taken.cap.is_some()
+    }
+
+    /// What a heartbeat does for its place.
+    pub(crate) async fn renew_place(&mut self) -> Result<()> {
+        if let Some(cap) = &mut self.taken.cap {
+            cap.renew().await?;
+        }
+        Ok(())
     }
 
     /// Ends it: its message goes, then its place, then its slot.
