@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use schemas::{KeyPrefix, Token, Trust};
 
+use crate::permissions::PublicKey;
+
 /// Makes the snapshots that builds are forked from.
 #[derive(Debug, Parser)]
 #[command(name = "bakery", version)]
@@ -71,6 +73,8 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Print the accounts of a tenant on the NATS server, to be added to `tenants.conf` beside `server.conf`.
+    Permissions(Permissions),
     /// List the registries in the configuration, or propose some for it.
     Registries {
         /// Ask the package managers of this host what they download from, and print that as settings for the configuration.
@@ -112,6 +116,27 @@ pub struct Bake {
     pub json: bool,
 }
 
+/// Print the accounts of a tenant.
+#[derive(Debug, clap::Args)]
+#[command(group = clap::ArgGroup::new("keys").required(true).multiple(true))]
+pub struct Permissions {
+    /// Whose they are.
+    #[arg(long, env = "SOURDOUGH_TENANT", value_name = "NAME")]
+    pub tenant: Token,
+    /// On which workers its jobs run.
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    pub pool: Token,
+    /// The public key of who publishes its trusted jobs. May be given again, while one key takes the place of another.
+    #[arg(long, group = "keys", value_name = "KEY")]
+    pub trusted: Vec<PublicKey>,
+    /// The public key of who publishes its untrusted jobs.
+    #[arg(long, group = "keys", value_name = "KEY")]
+    pub untrusted: Vec<PublicKey>,
+    /// The public key of who reads what came of its jobs.
+    #[arg(long, group = "keys", value_name = "KEY")]
+    pub subscriber: Vec<PublicKey>,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -146,5 +171,18 @@ mod tests {
         for bad in ["0123", "widget"] {
             assert!(Args::try_parse_from(["bakery", "inspect", bad]).is_err());
         }
+    }
+
+    #[test]
+    fn permissions_are_printed_for_at_least_one_key() {
+        let key = format!("U{}", "A".repeat(55));
+        let tenant = ["bakery", "permissions", "--tenant", "acme"];
+        assert!(Args::try_parse_from(tenant).is_err());
+        let given = tenant.into_iter().chain(["--untrusted", &key]);
+        let Command::Permissions(asked) = Args::try_parse_from(given).unwrap().command else {
+            panic!("permissions were asked for")
+        };
+        assert_eq!(asked.pool.as_str(), "default");
+        assert_eq!((asked.untrusted.len(), asked.subscriber.len()), (1, 0));
     }
 }

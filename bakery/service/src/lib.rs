@@ -16,6 +16,7 @@
 //! | [`config`], [`args`] | what the operator says |
 //! | [`init`], [`apply`], [`request`], [`serve`] | the commands that make something |
 //! | [`list`], [`inspect`], [`collect`], [`registries`], [`detect`] | the commands that tell what there is, and take away what nobody needs |
+//! | [`permissions`] | the accounts of a tenant on the NATS server, printed |
 //! | [`inventory`] | every snapshot, and what points to it |
 //! | [`progress_bar`] | how far a command is, on a terminal |
 //! | [`definitions`] | templates and environments as they were applied |
@@ -55,6 +56,7 @@ mod kernel;
 pub mod list;
 pub mod news;
 mod pack;
+pub mod permissions;
 mod program;
 pub mod progress_bar;
 pub mod registries;

@@ -20,7 +20,8 @@ use bakery::inventory::{Inventory, Storehouse};
 use bakery::progress_bar::Bar;
 use bakery::request::Asked;
 use bakery::{
-    Config, ConfigError, apply, collect, detect, host_class, init, list, registries, request, serve,
+    Config, ConfigError, apply, collect, detect, host_class, init, list, permissions, registries,
+    request, serve,
 };
 use bus::telemetry::{self, Causes, DEFAULT_FILTER, Format, QUIET_FILTER};
 use clap::Parser as _;
@@ -46,9 +47,12 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: Args) -> anyhow::Result<ExitCode> {
-    // What is proposed for the configuration needs none.
+    // What is proposed for the configuration needs none, nor does what is printed for the NATS server.
     if let Command::Registries { detect: true, json } = args.command {
         return propose(json).await;
+    }
+    if let Command::Permissions(asked) = &args.command {
+        return print(&permissions::accounts(asked));
     }
     let config = Config::load(&args.config, |name| std::env::var(name).ok())?;
     let (log, filter) = telling(&args.command, &config);
@@ -71,6 +75,7 @@ fn telling(command: &Command, config: &Config) -> (Format, &'static str) {
         | Command::List { .. }
         | Command::Inspect { .. }
         | Command::Gc { .. }
+        | Command::Permissions(_)
         | Command::Registries { .. } => (config.log, QUIET_FILTER),
     }
 }
@@ -99,6 +104,7 @@ async fn obey(config: Config, command: Command) -> anyhow::Result<ExitCode> {
             let report = Box::pin(collect::run(&config, dry_run, &Bar::new("connecting"))).await?;
             tell(json, &report, || report.lines())
         }
+        Command::Permissions(asked) => print(&permissions::accounts(&asked)),
         Command::Registries { json, .. } => {
             let registries = registries::listed(&config.registries);
             tell(json, &registries, || registries::table(&registries))
