@@ -1,5 +1,5 @@
-//! The `AsyncAPI` 3.0 document: every channel that a publisher or subscriber may use, with its message. Sending and receiving are theirs, not
-//! ours. The file `schemas/json/asyncapi.json` is this, which a test compares; the schemas of the messages lie beside it.
+//! The `AsyncAPI` 3.0 document: every channel that a publisher, subscriber or operator may use, with its message and who of them may. Sending and
+//! receiving are theirs, not ours. The file `schemas/json/asyncapi.json` is this, which a test compares; the schemas of the messages lie beside it.
 //!
 //! What only workers and bakeries tell each other is not in it: the buckets of leases and snapshots.
 
@@ -10,7 +10,7 @@ mod tests;
 use serde_json::{Map, Value, json};
 
 use crate::log;
-use channels::{Action, CHANNELS, Channel, PARAMETERS, Stored};
+use channels::{Action, CHANNELS, Channel, May, PARAMETERS, Stored};
 
 /// The version of `AsyncAPI` that the document follows.
 pub const VERSION: &str = "3.0.0";
@@ -49,7 +49,7 @@ impl Channel {
         json!({
             "address": self.address,
             "summary": self.summary,
-            "description": self.stored.in_words(),
+            "description": format!("{} {}", self.stored.in_words(), self.may.in_words()),
             "messages": object([(self.message, reference(&["components", "messages", self.message]))]),
             "parameters": object(parameters.map(refer)),
         })
@@ -80,6 +80,18 @@ impl Stored {
             Self::Stream(name) => format!("Stored in the stream {name}."),
             Self::Bucket(name) => format!("A key of the key-value bucket {name}."),
             Self::Not => "Not stored.".to_owned(),
+        }
+    }
+}
+
+impl May {
+    fn in_words(self) -> &'static str {
+        match self {
+            Self::Publisher => {
+                "For publishers of the tenant, each for its trust and pool, and the operator."
+            }
+            Self::Subscriber => "For publishers and subscribers of the tenant, and the operator.",
+            Self::Operator => "For the operator alone.",
         }
     }
 }

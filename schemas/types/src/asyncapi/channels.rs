@@ -19,6 +19,19 @@ pub(super) struct Channel {
     pub(super) action: Action,
     /// What it is for.
     pub(super) summary: &'static str,
+    /// Who may, on a server with the permissions of `deploy/nats`.
+    pub(super) may: May,
+}
+
+/// Who may use a channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum May {
+    /// Publishers of the tenant; where the address has a trust and a pool, those of this trust and pool.
+    Publisher,
+    /// Publishers and subscribers of the tenant.
+    Subscriber,
+    /// The operator alone.
+    Operator,
 }
 
 /// Which way messages go, seen by publishers and subscribers.
@@ -51,6 +64,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "submitJob",
         action: Action::Send,
         summary: "Asks for a build.",
+        may: May::Publisher,
     },
     Channel {
         name: "results",
@@ -60,6 +74,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "hearResult",
         action: Action::Receive,
         summary: "The one result of a job, republished by the server once it is stored. Only the server publishes here.",
+        may: May::Subscriber,
     },
     Channel {
         name: "reports",
@@ -69,6 +84,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "fetchResult",
         action: Action::Receive,
         summary: "The one result of a job as it is stored, the first of its subject: for a direct get of the last message.",
+        may: May::Subscriber,
     },
     Channel {
         name: "events",
@@ -78,6 +94,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "followEvents",
         action: Action::Receive,
         summary: "What happens to a job meanwhile.",
+        may: May::Subscriber,
     },
     Channel {
         name: "logs",
@@ -87,6 +104,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "followLog",
         action: Action::Receive,
         summary: "The output of a job's steps as it is written. The whole log is in S3 once the job has ended.",
+        may: May::Subscriber,
     },
     Channel {
         name: "deadLetters",
@@ -96,6 +114,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "readDeadLetter",
         action: Action::Receive,
         summary: "A job that ended by our own trouble, with its body and its attempts.",
+        may: May::Operator,
     },
     Channel {
         name: "bakeRequests",
@@ -105,6 +124,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "requestBake",
         action: Action::Send,
         summary: "Asks the bakeries of one host class for a snapshot.",
+        may: May::Operator,
     },
     Channel {
         name: "bakeTriggers",
@@ -114,6 +134,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "triggerBakes",
         action: Action::Send,
         summary: "Says that a source changed: it is baked for every host class that has a worker.",
+        may: May::Publisher,
     },
     Channel {
         name: "bakeEvents",
@@ -123,6 +144,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "followBakes",
         action: Action::Receive,
         summary: "What happens to the bakes of an environment.",
+        may: May::Operator,
     },
     Channel {
         name: "cancels",
@@ -132,6 +154,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "cancelJob",
         action: Action::Send,
         summary: "Ends a job, wherever it is: any value under its key, before or after the job itself is published.",
+        may: May::Publisher,
     },
     Channel {
         name: "records",
@@ -141,6 +164,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "readRecord",
         action: Action::Receive,
         summary: "Every attempt at a job so far.",
+        may: May::Subscriber,
     },
     Channel {
         name: "environments",
@@ -150,6 +174,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "defineEnvironment",
         action: Action::Send,
         summary: "Defines an environment of a tenant.",
+        may: May::Operator,
     },
     Channel {
         name: "templates",
@@ -158,7 +183,8 @@ pub(super) const CHANNELS: [Channel; 15] = [
         message: "template",
         operation: "defineTemplate",
         action: Action::Send,
-        summary: "Defines a template; the operator's.",
+        summary: "Defines a template.",
+        may: May::Operator,
     },
     Channel {
         name: "tenants",
@@ -167,7 +193,8 @@ pub(super) const CHANNELS: [Channel; 15] = [
         message: "tenant",
         operation: "limitTenant",
         action: Action::Send,
-        summary: "Limits a tenant; the operator's.",
+        summary: "Limits a tenant.",
+        may: May::Operator,
     },
     Channel {
         name: "workers",
@@ -177,6 +204,7 @@ pub(super) const CHANNELS: [Channel; 15] = [
         operation: "watchWorkers",
         action: Action::Receive,
         summary: "What each worker says of itself; a worker that is gone is gone from here within 30 s.",
+        may: May::Operator,
     },
 ];
 
