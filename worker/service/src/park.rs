@@ -12,12 +12,13 @@
 //! What always holds: the watch begins before the bake is requested, and gives what stood there before it began, so no end
 //! of a bake is missed; a server that is away costs time and nothing else.
 
+mod failed;
 mod wanted;
 
 use std::time::Duration;
 
 use async_nats::jetstream::Message;
-use async_nats::jetstream::kv::{Entry, Operation, Watch};
+use async_nats::jetstream::kv::{Entry, Watch};
 use async_nats::jetstream::message::PublishMessage;
 use bus::follow::{Followed, follow};
 use bus::retry::{Failure, Policy, with};
@@ -35,6 +36,9 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tracing::{info, warn};
 use uuid::Uuid;
+
+pub use failed::FailedBake;
+use failed::read_failure;
 
 use crate::events::Events;
 use crate::resolve::{Missing, Wanted};
@@ -280,45 +284,6 @@ impl Parked<'_> {
                 bake.log,
             ),
         }
-    }
-}
-
-/// What is known of a bake that failed.
-#[derive(Clone, Debug)]
-pub struct FailedBake {
-    /// Why, in one word.
-    pub reason: String,
-    /// Why, in one sentence.
-    pub message: String,
-    /// Its output.
-    pub log: Option<LogRef>,
-}
-
-impl From<&BakeFailure> for FailedBake {
-    fn from(failure: &BakeFailure) -> Self {
-        Self {
-            reason: failure.reason.clone(),
-            message: failure.message.clone(),
-            log: failure.log.clone(),
-        }
-    }
-}
-
-impl From<&BakeEvent> for FailedBake {
-    fn from(event: &BakeEvent) -> Self {
-        Self {
-            reason: event.reason.clone().unwrap_or_default(),
-            message: event.message.clone().unwrap_or_default(),
-            log: event.log.clone(),
-        }
-    }
-}
-
-/// The failure in a value; none where it was taken back, or is none.
-fn read_failure(entry: &Entry) -> Option<BakeFailure> {
-    match entry.operation {
-        Operation::Put => BakeFailure::parse(&entry.value).ok(),
-        Operation::Delete | Operation::Purge => None,
     }
 }
 

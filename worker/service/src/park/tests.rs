@@ -1,5 +1,6 @@
 //! Which words end a wait, and which requests are one.
 
+use async_nats::jetstream::kv::Operation;
 use schemas::{HostClass, ObjectUri, Sha256Digest, Trust};
 
 use super::*;
