@@ -15,10 +15,10 @@
 //! | [`programs`] | the programs that this build made |
 //! | [`stack`] | servers, bakery and worker together |
 //! | [`fake`], [`fleet`] | guests that are directories; servers, a bakery and any number of workers with such guests |
-//! | [`left`] | what processes leave behind |
+//! | [`left`], [`resident`] | what processes leave behind, and how large they are |
 //! | [`project`] | a project to build, as a git repository |
 //! | [`submit`] | a build as a person asks for it |
-//! | [`queue`], [`archive`] | a publisher without a client |
+//! | [`queue`], [`heard`], [`archive`] | a publisher without a client, and what it hears of a job |
 //! | [`root`] | the smallest template |
 //! | [`snapshots`], [`news`] | what bakes leave in the servers, and what is said of them |
 //! | [`guest`] | what a test boots without a bakery |
@@ -37,6 +37,7 @@ pub mod fake;
 pub mod fleet;
 pub mod gate;
 pub mod guest;
+pub mod heard;
 pub mod interrupt;
 pub mod launch;
 pub mod left;
@@ -49,6 +50,7 @@ pub mod progress;
 pub mod project;
 pub mod python;
 pub mod queue;
+pub mod resident;
 pub mod root;
 pub mod running;
 pub mod s3;

@@ -1,16 +1,13 @@
-//! A publisher that talks to the servers itself: bodies in, results and logs out.
+//! A publisher that talks to the servers itself: bodies in, results and objects out. What it hears of a job by the way is in [`crate::heard`].
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use async_nats::jetstream::{self, stream::Info};
-use async_nats::{Client, HeaderMap, HeaderValue, Subscriber};
+use async_nats::{Client, HeaderMap};
 use aws_sdk_s3::primitives::ByteStream;
 use bus::results;
-use futures_util::StreamExt as _;
-use schemas::event::{Event, EventKind};
-use schemas::log::ChunkHeader;
-use schemas::names::{event_subject, log_subject, result_subject, source_object, stream};
+use schemas::names::{source_object, stream};
 use schemas::{JobResult, JobSubject, ObjectUri, Priority, Sha256Digest, Token, Trust};
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -35,28 +32,6 @@ pub struct Queue {
     trust: Trust,
     pool: Token,
     priority: Priority,
-}
-
-/// The events of one job, from when they were asked for.
-#[derive(Debug)]
-pub struct Events {
-    job_id: Token,
-    events: Subscriber,
-}
-
-/// One piece of a live log.
-#[derive(Debug)]
-pub struct Chunk {
-    /// Where it belongs.
-    pub header: ChunkHeader,
-    /// What was written.
-    pub bytes: bytes::Bytes,
-}
-
-/// The live log of one job, from when it was asked for.
-#[derive(Debug)]
-pub struct LiveLog {
-    chunks: Subscriber,
 }
 
 impl Queue {
@@ -193,48 +168,6 @@ impl Queue {
         result.with_context(|| format!("wait for the result of job {job_id}"))
     }
 
-    /// Every result of a job that is heard from now on.
-    pub async fn hear_results(&self, job_id: &str) -> Result<Subscriber> {
-        let job_id = Token::parse(job_id).context("read a job's id")?;
-        let subject = result_subject(&self.tenant, &job_id);
-        let heard = self
-            .client
-            .subscribe(subject)
-            .await
-            .context("subscribe to results")?;
-        self.client.flush().await.context("subscribe to results")?;
-        Ok(heard)
-    }
-
-    /// Waits for the next event of this kind that a job has.
-    pub async fn event(&self, job: &Value, kind: EventKind) -> Result<Event> {
-        self.events(job).await?.next(kind).await
-    }
-
-    /// The events of a job, from now on.
-    pub async fn events(&self, job: &Value) -> Result<Events> {
-        let job_id = Token::parse(job_id(job)?).context("read a job's id")?;
-        let subject = event_subject(&self.tenant, &job_id);
-        let events = self.client.subscribe(subject).await;
-        let events = events.context("subscribe to events")?;
-        // Flushed, so that the server knows of it before the job is published.
-        self.client.flush().await.context("subscribe to events")?;
-        Ok(Events { job_id, events })
-    }
-
-    /// The live log of a job, from now on.
-    pub async fn follow(&self, job_id: &str) -> Result<LiveLog> {
-        let job_id = Token::parse(job_id).context("read a job's id")?;
-        let subject = log_subject(&self.tenant, &job_id);
-        let chunks = self
-            .client
-            .subscribe(subject)
-            .await
-            .context("subscribe to a log")?;
-        self.client.flush().await.context("subscribe to a log")?;
-        Ok(LiveLog { chunks })
-    }
-
     /// Jobs that nobody has acknowledged.
     pub async fn waiting_jobs(&self) -> Result<u64> {
         let jobs = self.jetstream.get_stream(stream::JOBS).await;
@@ -248,40 +181,6 @@ impl Queue {
         let object = object.send().await.with_context(|| format!("open {uri}"))?;
         let body = object.body.collect().await;
         Ok(body.with_context(|| format!("read {uri}"))?.into_bytes())
-    }
-}
-
-impl Events {
-    /// Waits for the next event of this kind.
-    pub async fn next(&mut self, kind: EventKind) -> Result<Event> {
-        let next = async {
-            while let Some(message) = self.events.next().await {
-                let event = Event::parse(&message.payload).context("read an event")?;
-                if event.kind.known() == Some(&kind) {
-                    return Ok(event);
-                }
-            }
-            bail!("the connection is closed")
-        };
-        let event = tokio::time::timeout(RESULT_DEADLINE, next).await;
-        event.with_context(|| format!("job {} has no event {kind}", self.job_id))?
-    }
-}
-
-impl LiveLog {
-    /// The next piece.
-    pub async fn next(&mut self) -> Result<Chunk> {
-        let message = self
-            .chunks
-            .next()
-            .await
-            .context("the connection is closed")?;
-        let headers = message.headers.context("a chunk has headers")?;
-        let header = ChunkHeader::read(|name| headers.get(name).map(HeaderValue::as_str));
-        Ok(Chunk {
-            header: header.context("read the headers of a chunk")?,
-            bytes: message.payload,
-        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Parser;
+use e2e::fake::Fate;
 use e2e::fake::driver::FatefulDriver;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -19,20 +20,27 @@ struct Arguments {
     /// The configuration file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
+    /// How all its guests end, whatever their snapshots say.
+    #[arg(long, value_parser = fate)]
+    fate: Option<Fate>,
 }
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let Arguments { config } = Arguments::parse();
+    let Arguments { config, fate } = Arguments::parse();
     let config = Config::load(&config, |name| std::env::var(name).ok())?;
     let telemetry = bus::telemetry::start_traced("worker", config.log, &config.telemetry)?;
-    let worked = Box::pin(work(config)).await;
+    let worked = Box::pin(work(config, fate)).await;
     telemetry.end().await;
     worked
 }
 
+fn fate(name: &str) -> Result<Fate, String> {
+    Fate::parse(name).ok_or_else(|| format!("no fate is called {name}"))
+}
+
 /// Works until it is told to end.
-async fn work(config: Config) -> Result<()> {
+async fn work(config: Config, fate: Option<Fate>) -> Result<()> {
     let (drain, draining) = watch::channel(false);
     let (give_back, given_back) = watch::channel(false);
     let terminate = signal(SignalKind::terminate())?;
@@ -41,7 +49,7 @@ async fn work(config: Config) -> Result<()> {
         draining,
         give_back: given_back,
     };
-    let driver = Arc::new(FatefulDriver::default());
+    let driver = Arc::new(FatefulDriver::new(fate));
     let services = Services::connect(config, driver, ending).await?;
     serve(&services, &give_back).await
 }

@@ -1,4 +1,4 @@
-//! The fake driver, whose guests end as their snapshot says.
+//! The fake driver, whose guests end as their snapshot says, or all alike on a host that is told so.
 
 use std::fs;
 
@@ -11,6 +11,8 @@ use super::Fate;
 /// One fake driver for each fate, so that trouble that is planned for one start is never taken by another.
 #[derive(Debug, Default)]
 pub struct FatefulDriver {
+    /// That of every guest, whatever its snapshot says.
+    always: Option<Fate>,
     steady: FakeDriver,
     dying: FakeDriver,
     failing: FakeDriver,
@@ -18,12 +20,20 @@ pub struct FatefulDriver {
 }
 
 impl FatefulDriver {
+    /// One whose guests all have this fate; where there is none, that of their snapshot.
+    pub fn new(always: Option<Fate>) -> Self {
+        Self {
+            always,
+            ..Self::default()
+        }
+    }
+
     /// The driver for one start from `from`, with the trouble of its fate planned.
     fn of(&self, from: &SnapshotFiles) -> Result<&FakeDriver, VmError> {
         let path = from.state();
         let text = fs::read_to_string(&path).map_err(VmError::io("read", &path))?;
         // A snapshot that no fate was written into is steady.
-        Ok(match Fate::parse(&text) {
+        Ok(match self.always.or_else(|| Fate::parse(&text)) {
             None | Some(Fate::Steady) => &self.steady,
             Some(Fate::GuestDies) => {
                 self.dying.kill_guest_after_first_output();

@@ -5,7 +5,8 @@
 //! | [`driver`] | the fake driver, whose guests end as their snapshot says |
 //! | [`publish`] | snapshots for it |
 //!
-//! What always holds: how a guest ends is written in its snapshot, so it depends on a job's environment alone, whichever worker runs it.
+//! What always holds: how a guest ends is written in its snapshot, so it depends on a job's environment alone, whichever worker runs it;
+//! only a worker that stands for a bad host is told how all its guests end.
 
 pub mod driver;
 pub mod publish;
@@ -43,7 +44,7 @@ impl Fate {
     }
 
     /// The fate with that name.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|fate| fate.as_str() == text)
     }
 }

@@ -96,7 +96,9 @@ async fn publish(
     parts: KeyParts,
     fate: Fate,
 ) -> Result<Manifest> {
-    let disk = scratch.join("disk");
+    // Of its own, since several may be published at a time.
+    let made = tempfile::tempdir_in(scratch).context("make a directory for a disk")?;
+    let disk = made.path().join("disk");
     fs::write(&disk, "").context("write an empty disk")?;
     let spec = BootSpec {
         kernel: disk.clone(),

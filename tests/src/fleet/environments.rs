@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use bus::objects::{Objects, ObjectsConfig};
 use schemas::names::{self, bucket};
 use schemas::{Sha256Digest, Token, Trust};
@@ -49,10 +49,13 @@ impl Fleet {
 
     /// Gives a tenant its source and its environments, for jobs whose author is not trusted.
     pub(super) async fn define(&self, tenant: &Token) -> Result<()> {
-        self.queue.of_tenant(tenant).store_source(&SOURCE).await?;
         match &self.environments {
-            Environments::Published(publisher) => self.publish(publisher, tenant).await,
+            Environments::Published(_) => {
+                self.promise(tenant).await?;
+                self.bake(tenant).await
+            }
             Environments::Baked => {
+                self.store_source(tenant).await?;
                 let steady = json!(environment(Fate::Steady));
                 self.apply(&self.tiny_template().await?, &[]).await?;
                 self.apply(&steady, &["--tenant", tenant.as_str()]).await
@@ -60,8 +63,9 @@ impl Fleet {
         }
     }
 
-    /// Stores the definition of each fate, and its snapshot.
-    async fn publish(&self, publisher: &Publisher, tenant: &Token) -> Result<()> {
+    /// Gives a tenant its source and the definition of each fate, without its snapshot.
+    pub(super) async fn promise(&self, tenant: &Token) -> Result<()> {
+        self.store_source(tenant).await?;
         let definitions = self.queue.jetstream().get_key_value(bucket::ENVIRONMENTS);
         let definitions = definitions.await.context("open the definitions")?;
         for fate in Fate::ALL {
@@ -70,10 +74,25 @@ impl Fleet {
             let key = names::environment_key(tenant, &definition.name);
             let stored = definitions.put(key, text.into()).await;
             stored.context("store a definition")?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the snapshot of each fate, as a bakery of fake guests would.
+    pub async fn bake(&self, tenant: &Token) -> Result<()> {
+        let Environments::Published(publisher) = &self.environments else {
+            bail!("the bakery of real guests bakes when it is asked to");
+        };
+        for fate in Fate::ALL {
             publisher
                 .environment(tenant, Trust::Untrusted, fate)
                 .await?;
         }
+        Ok(())
+    }
+
+    async fn store_source(&self, tenant: &Token) -> Result<()> {
+        self.queue.of_tenant(tenant).store_source(&SOURCE).await?;
         Ok(())
     }
 

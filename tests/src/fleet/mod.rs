@@ -36,13 +36,10 @@ use crate::process::Process;
 use crate::programs::Programs;
 use crate::queue::Queue;
 use crate::s3::S3Server;
-use crate::stack::{Reachable, Servers, Service, Services, StackOptions, acquire};
+use crate::stack::{GRACE, Reachable, Servers, Service, Services, StackOptions, acquire};
 use crate::state::State;
 use crate::tools::Tools;
 use crate::wait;
-
-/// 45 s for a service to end its work: a worker gives its jobs 30 s.
-const GRACE: Duration = Duration::from_secs(45);
 
 /// 1 min for what workers do after the last result, orphans of a killed fake worker included: their steps take seconds.
 const CLEAN_DEADLINE: Duration = Duration::from_mins(1);
@@ -75,11 +72,21 @@ pub struct Fleet {
 impl Fleet {
     /// Starts servers and a bakery, and makes the environments of one tenant.
     pub async fn start(state: &State, name: &str, guests: Guests) -> Result<Self> {
+        Self::start_with(state, name, guests, ServerOptions::default()).await
+    }
+
+    /// The same, with servers that are set up otherwise.
+    pub async fn start_with(
+        state: &State,
+        name: &str,
+        guests: Guests,
+        options: ServerOptions,
+    ) -> Result<Self> {
         let directory = state.path().join("fleet").join(name);
         let (lock, programs) = (acquire(&directory)?, Programs::find()?);
         empty(&directory)?;
         let tools = Tools::install(state)?;
-        let servers = Servers::start(&tools, &directory, Lifetime::Owner).await?;
+        let servers = Servers::start_with(&tools, &directory, options).await?;
         let services = configure(&directory, &programs, &servers, guests)?;
         services.bakery.run(&["init"]).await?;
         let queue = Queue::open(&servers).await?;
@@ -103,6 +110,13 @@ impl Fleet {
     pub async fn tenant(&self, name: &str) -> Result<Queue> {
         let tenant = Token::parse(name).context("a tenant's name is a token")?;
         self.define(&tenant).await?;
+        Ok(self.queue.of_tenant(&tenant))
+    }
+
+    /// The same, but the snapshots of its environments are not there before [`Fleet::bake`]. With fake guests only.
+    pub async fn tenant_to_be(&self, name: &str) -> Result<Queue> {
+        let tenant = Token::parse(name).context("a tenant's name is a token")?;
+        self.promise(&tenant).await?;
         Ok(self.queue.of_tenant(&tenant))
     }
 
@@ -163,6 +177,13 @@ impl Fleet {
         let job_id = Token::parse(job_id).context("read a job's id")?;
         let subject = names::report_subject(&queue.tenant, &job_id);
         count(queue, stream::RESULTS, &subject).await
+    }
+
+    /// How many dead letters there are for a job.
+    pub async fn letters_of(&self, queue: &Queue, job_id: &str) -> Result<usize> {
+        let job_id = Token::parse(job_id).context("read a job's id")?;
+        let subject = names::dead_subject(&queue.tenant, &job_id);
+        count(queue, stream::DEAD, &subject).await
     }
 
     /// How many jobs of a publisher nobody has acknowledged.

@@ -47,11 +47,13 @@ impl Board {
         self.jobs.iter().filter(|job| job.kind == kind).count()
     }
 
-    /// How many there are, and how many of them have a result.
-    pub(super) fn progress(&self) -> (usize, usize) {
-        let states = self.states();
-        let done = states.iter().filter(|state| state.result.is_some());
-        (states.len(), done.count())
+    /// How many have a result of that worker's.
+    pub(super) fn done_by(&self, worker: &str) -> usize {
+        let results = self.results();
+        let its = results
+            .iter()
+            .filter(|result| result.worker.as_str() == worker);
+        its.count()
     }
 
     /// The results so far.

@@ -1,7 +1,6 @@
 //! Does one fault after the other, until it is told that it is over, and puts everything right at the end.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::{Signal, kill};
@@ -18,10 +17,7 @@ use crate::fleet::{Fleet, Guests};
 use crate::launch::Lifetime;
 use crate::left;
 use crate::process::Process;
-use crate::stack::Service;
-
-/// 45 s for a worker to end its work: it gives its jobs 30 s.
-const GRACE: Duration = Duration::from_secs(45);
+use crate::stack::{GRACE, Service};
 
 /// What does the faults.
 pub(super) struct Chaos<'a> {
@@ -35,6 +31,7 @@ pub(super) struct Chaos<'a> {
 
 /// A worker.
 struct Victim<'a> {
+    name: &'a str,
     service: &'a Service,
     process: Process,
     /// Until when it stands still.
@@ -45,14 +42,15 @@ impl<'a> Chaos<'a> {
     /// Starts the workers.
     pub(super) async fn start(
         fleet: &'a mut Fleet,
-        workers: &'a [Service],
+        workers: &'a [(&'static str, Service)],
         board: &'a Board,
         guests: Guests,
         dice: &'a mut Dice,
     ) -> Result<Self> {
         let mut victims = Vec::new();
-        for service in workers {
+        for (name, service) in workers {
             victims.push(Victim {
+                name,
                 service,
                 process: service.start(Lifetime::Owner).await?,
                 frozen_until: None,
@@ -112,8 +110,8 @@ impl<'a> Chaos<'a> {
                 let log = victim.process.log().display();
                 anyhow::bail!("a worker ended by itself: {status}, {log}");
             }
-            let progress = self.board.progress();
-            self.memory.note(victim.process.id(), progress)?;
+            let done = self.board.done_by(victim.name);
+            self.memory.note(victim.process.id(), done)?;
         }
         Ok(())
     }

@@ -104,13 +104,15 @@ async fn soaked(
     worked?;
     report.memory = chaos.end().await?;
     board.check(&fleet).await?;
-    fleet.is_clean(&workers.iter().collect::<Vec<_>>()).await?;
+    let services: Vec<_> = workers.iter().map(|(_, service)| service).collect();
+    fleet.is_clean(&services).await?;
     report.memory.check()?;
     fleet.finish().await
 }
 
-fn workers(fleet: &Fleet) -> Result<Vec<Service>> {
+/// The workers, by their names.
+fn workers(fleet: &Fleet) -> Result<Vec<(&'static str, Service)>> {
     let pool = fleet.queue.subject().pool;
-    let workers = WORKERS.map(|name| fleet.worker(name, &pool, SLOTS, |_| ()));
-    workers.into_iter().collect()
+    let worker = |name| Ok((name, fleet.worker(name, &pool, SLOTS, |_| ())?));
+    WORKERS.into_iter().map(worker).collect()
 }

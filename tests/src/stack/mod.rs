@@ -14,25 +14,26 @@
 //! interrupted one left is used again.
 
 mod config;
+mod lock;
 mod record;
 mod registry;
 mod servers;
 pub mod service;
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use async_nats::jetstream;
 use nix::sys::signal::Signal;
 
 use config::{BakeryConfig, Shared, WorkerConfig};
+pub(crate) use lock::acquire;
 pub use record::Record;
 pub use registry::{Reachable, Registry};
 pub use servers::Servers;
-pub use service::Service;
+pub use service::{GRACE, Service};
 
 use crate::launch::Lifetime;
 use crate::process::Process;
@@ -45,9 +46,6 @@ use crate::wait;
 
 /// The tenant whose environments a stack has.
 pub const TENANT: &str = "default";
-
-/// 45 s for a service to end its work: a worker gives its jobs 30 s.
-const GRACE: Duration = Duration::from_secs(45);
 
 /// A value that must be in no snapshot: a bake that has it in memory or on disk publishes nothing.
 pub const CANARY: &str = "canary-5b1f0c1e-7d0b-4f5e-8a35-d1c9a1f4b0de";
@@ -288,41 +286,4 @@ fn environment(servers: &Servers) -> Vec<(String, String)> {
     let mut environment = servers.environment();
     environment.push(tenant);
     environment
-}
-
-/// Takes a directory for a stack. Nobody else has one there until the file is dropped.
-pub(crate) fn acquire(directory: &Path) -> Result<File> {
-    fs::create_dir_all(directory).with_context(|| format!("make {}", directory.display()))?;
-    if Record::read(directory)?.is_some_and(|record| record.is_running()) {
-        bail!(
-            "a stack runs in {}; `make down` stops it",
-            directory.display()
-        );
-    }
-    let path = directory.join("lock");
-    let lock = File::create(&path).with_context(|| format!("make {}", path.display()))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(lock),
-        Err(fs::TryLockError::WouldBlock) => {
-            bail!("another process has a stack in {}", directory.display())
-        }
-        Err(fs::TryLockError::Error(error)) => {
-            Err(error).with_context(|| format!("lock {}", path.display()))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_directory_has_one_stack_at_a_time() {
-        let directory = tempfile::tempdir().unwrap();
-        let held = acquire(directory.path()).unwrap();
-        let error = acquire(directory.path()).unwrap_err();
-        assert!(error.to_string().contains("another process"), "{error}");
-        drop(held);
-        acquire(directory.path()).unwrap();
-    }
 }

@@ -8,10 +8,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
+use super::GRACE;
 use crate::running::Running;
-
-/// 45 s for a service to end its work: a worker gives its jobs 30 s.
-const GRACE: Duration = Duration::from_secs(45);
 
 /// A stack that runs on its own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

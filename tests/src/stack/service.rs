@@ -12,6 +12,9 @@ use crate::process::Process;
 /// 2 min until it says that it is ready: it waits for its servers, and everything else it does is quick.
 const READY_DEADLINE: Duration = Duration::from_mins(2);
 
+/// 45 s for a service to end its work: a worker gives its jobs 30 s.
+pub const GRACE: Duration = Duration::from_secs(45);
+
 /// The word that a service logs when it serves.
 const READY: &str = "ready";
 

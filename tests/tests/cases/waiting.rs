@@ -7,13 +7,10 @@ use anyhow::{Context as _, Result, ensure};
 use e2e::gate::Gate;
 use e2e::launch::Lifetime;
 use e2e::left::processes_that_name;
-use e2e::stack::Service;
 use e2e::stack::service::{becomes_ready, says};
+use e2e::stack::{GRACE, Service};
 
 use crate::stack::Cases;
-
-/// 45 s for a service to end its work, though it has none.
-const GRACE: Duration = Duration::from_secs(45);
 
 /// 1 min for the first word about a server that is away.
 const COMPLAINT_DEADLINE: Duration = Duration::from_mins(1);

@@ -14,8 +14,8 @@ use schemas::worker::WorkerCondition;
 
 use crate::support::{ends_with, job, pool, settles};
 
-/// 30 s for a worker to look at its disk again, which it does before each job.
-const SAID_WITHIN: Duration = Duration::from_secs(30);
+/// 1 min for a worker to look at its disk again, which it does before each job.
+const SAID_WITHIN: Duration = Duration::from_mins(1);
 
 /// What the worker has for its state.
 const DISK_MIB: u32 = 64;

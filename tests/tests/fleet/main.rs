@@ -10,10 +10,13 @@
 
 mod caps;
 mod disk;
+mod drains;
 mod fairness;
 mod frozen;
 mod guests;
+mod hosts;
 mod kills;
+mod memory;
 mod servers;
 mod soak;
 mod stage;
@@ -39,12 +42,18 @@ fn main() -> ExitCode {
         Alone fairness::a_flood_of_one_tenant_does_not_delay_the_single_job_of_another;
         Alone fairness::a_low_priority_is_served_while_a_high_one_is_flooded;
         Together kills::a_worker_that_is_killed_at_any_stage_of_a_job_is_followed_by_one_that_finishes;
+        Together kills::a_worker_that_is_killed_with_a_parked_job_costs_it_no_attempt;
         Together kills::a_job_that_kills_its_workers_runs_out_of_attempts_and_is_a_dead_letter;
         Together frozen::a_worker_that_is_frozen_past_its_lease_publishes_no_second_result;
         Together frozen::a_message_that_comes_to_a_second_worker_meets_the_lease_of_the_first;
         Together frozen::one_job_that_is_published_twice_has_one_result;
         Together servers::a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses_nothing;
         Together servers::an_upload_outlives_an_s3_server_that_is_away_for_half_a_minute;
+        Together drains::a_worker_that_is_told_to_end_finishes_its_job_and_takes_no_other;
+        Together drains::a_job_that_is_longer_than_the_drain_is_given_back_and_keeps_its_attempts;
+        Together drains::a_second_signal_gives_the_job_back_at_once;
+        Together hosts::a_host_on_which_no_guest_starts_pauses_and_loses_no_job;
+        Together memory::a_worker_is_no_larger_after_six_hundred_jobs_than_after_two_hundred;
         Together disk::a_worker_without_scratch_space_says_so_and_leaves_jobs_to_others;
         Together guests::fifty_guests_that_die_at_once_are_fifty_failures_and_the_fleet_goes_on;
         Together guests::a_vmm_that_fails_is_tried_again_until_the_attempts_are_spent;

@@ -1,8 +1,9 @@
 //! Servers that are killed while workers use them. Each case has servers of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
+use bus::lease::LOST_AFTER;
 use e2e::fleet::{Fleet, Guests};
 use e2e::launch::Lifetime;
 use e2e::state::State;
@@ -34,10 +35,17 @@ pub(crate) async fn a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses
     }
     events.next(EventKind::StepStarted).await?;
     // Two jobs run, three wait.
+    let killed = Instant::now();
     fleet.restart_nats(async {}).await?;
+    let away = killed.elapsed();
     for job in &jobs {
         let result = ends_with(&fleet, &queue, job, Reason::Completed).await?;
-        ensure!(result.attempt == 1, "attempt {}", result.attempt);
+        // A machine that is so busy that the server was away for most of a lease may lose the two that ran.
+        ensure!(
+            result.attempt == 1 || away > LOST_AFTER / 2,
+            "attempt {} though the server was away for {away:?} only",
+            result.attempt
+        );
     }
     settles(&fleet, &queue, vec![(&service, worker)]).await?;
     fleet.finish().await

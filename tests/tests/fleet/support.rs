@@ -5,18 +5,16 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use e2e::fake::Fate;
 use e2e::fleet::Fleet;
+use e2e::heard::Reports;
 use e2e::process::Process;
 use e2e::queue::{self, Queue};
-use e2e::stack::Service;
+use e2e::stack::{GRACE, Service};
 use e2e::wait;
 use schemas::names::artifact_object;
 use schemas::record::AttemptEndKind;
 use schemas::{JobResult, Reason, Sha256Digest, Token};
 use serde_json::{Value, json};
 use uuid::Uuid;
-
-/// 45 s for a worker to end its work: it gives its jobs 30 s.
-const GRACE: Duration = Duration::from_secs(45);
 
 /// 1 min for what follows a result: an acknowledgement, or the next delivery, which comes after 30 s.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_mins(1);
@@ -99,6 +97,13 @@ pub(crate) async fn settles(
         ensure!(status.success(), "{status}: {}", log.display());
     }
     fleet.is_clean(&services).await
+}
+
+/// Whether one result of a job was tried to be stored, and no other: to be asked once the workers that had it have ended.
+pub(crate) async fn is_reported_once(reports: &mut Reports) -> Result<()> {
+    let count = reports.count().await?;
+    ensure!(count == 1, "{count} results were reported");
+    Ok(())
 }
 
 /// How the attempts before that of a result ended.
