@@ -44,6 +44,10 @@ use crate::wait;
 /// 1 min for what workers do after the last result, orphans of a killed fake worker included: their steps take seconds.
 const CLEAN_DEADLINE: Duration = Duration::from_mins(1);
 
+/// 512 MiB of disk for a slot: the small machines have 256, and fake guests write nothing. By default a worker leaves room for the disks
+/// of real builds, and with many slots would take fewer jobs than it has slots.
+const SLOT_DISK_MIB: u32 = 512;
+
 /// What the workers of a fleet run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guests {
@@ -135,6 +139,7 @@ impl Fleet {
                 config.insert("name".to_owned(), name.into());
                 config.insert("pool".to_owned(), pool.as_str().into());
                 config.insert("slots".to_owned(), slots.into());
+                config.insert("slot_disk_mib".to_owned(), SLOT_DISK_MIB.into());
                 change(config);
             })
     }

@@ -17,6 +17,7 @@ mod killed;
 mod languages;
 mod missing;
 mod publishers;
+mod questions;
 mod refusals;
 mod sources;
 mod stack;

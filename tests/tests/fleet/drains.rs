@@ -70,6 +70,28 @@ pub(crate) async fn a_second_signal_gives_the_job_back_at_once(fleet: &Fleet) ->
     .await
 }
 
+pub(crate) async fn a_worker_that_is_told_to_end_waits_for_no_bake(fleet: &Fleet) -> Result<()> {
+    let pool = pool("drain-parked");
+    let queue = fleet.tenant_to_be("drain-parked").await?.in_pool(&pool);
+    let [first, second] =
+        ["drain-parked-1", "drain-parked-2"].map(|name| fleet.worker(name, &pool, 1, |_| ()));
+    let (first, second) = (first?, second?);
+    let draining = first.start(Lifetime::Owner).await?;
+    let job = job(&queue, "true")?;
+    let mut events = queue.events(&job).await?;
+    queue.publish(job.to_string()).await?;
+    events.next(EventKind::Parked).await?;
+    let helper = second.start(Lifetime::Owner).await?;
+    ends_in_order(draining).await?;
+    // Nothing is baked before: it was given back, and waits elsewhere.
+    events.next(EventKind::Parked).await?;
+    fleet.bake(&queue.tenant).await?;
+    let result = ends_with(fleet, &queue, &job, Reason::Completed).await?;
+    ensure!(ran_on(&result) == ("drain-parked-2", 1), "{result:?}");
+    settles(fleet, &queue, vec![(&second, helper)]).await?;
+    fleet.is_clean(&[&first]).await
+}
+
 /// Has a worker end in the middle of a job, which has one attempt only; another must take it at once, and finish it.
 async fn given_back(
     fleet: &Fleet,

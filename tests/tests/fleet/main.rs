@@ -52,6 +52,7 @@ fn main() -> ExitCode {
         Together drains::a_worker_that_is_told_to_end_finishes_its_job_and_takes_no_other;
         Together drains::a_job_that_is_longer_than_the_drain_is_given_back_and_keeps_its_attempts;
         Together drains::a_second_signal_gives_the_job_back_at_once;
+        Together drains::a_worker_that_is_told_to_end_waits_for_no_bake;
         Together hosts::a_host_on_which_no_guest_starts_pauses_and_loses_no_job;
         Together memory::a_worker_is_no_larger_after_six_hundred_jobs_than_after_two_hundred;
         Together disk::a_worker_without_scratch_space_says_so_and_leaves_jobs_to_others;
