@@ -44,6 +44,18 @@ pub struct ServerOptions {
     pub port: Option<u16>,
     /// When it ends. Default: with its owner.
     pub lifetime: Lifetime,
+    /// When what nats-server acknowledges is on disk.
+    pub on_disk: OnDisk,
+}
+
+/// When what nats-server acknowledges is on disk. A server that is killed loses nothing either way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnDisk {
+    /// Before it is acknowledged, so that a power cut loses nothing either.
+    #[default]
+    AtOnce,
+    /// Within 2 min: nats-server's own default.
+    Later,
 }
 
 impl Launch {

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result};
 use nix::unistd::Pid;
 use serde::Deserialize;
 
-use crate::launch::{Launch, ServerOptions};
+use crate::launch::{Launch, OnDisk, ServerOptions};
 use crate::process::Process;
 use crate::running::Running;
 use crate::tools::Tools;
@@ -34,7 +34,7 @@ impl NatsServer {
         let _absent = fs::remove_dir_all(&ports);
         fs::create_dir_all(&ports).with_context(|| format!("make {}", ports.display()))?;
         let configuration = directory.join("nats.conf");
-        fs::write(&configuration, configure(directory, &ports, options.port))
+        fs::write(&configuration, configure(directory, &ports, options))
             .with_context(|| format!("write {}", configuration.display()))?;
         let mut process = Process::spawn(Launch {
             name: "nats-server",
@@ -93,15 +93,18 @@ struct Announced {
     nats: Vec<String>,
 }
 
-/// `sync_interval: always`: an acknowledged message is on disk, also after a power cut (nats-server's default is 2 min).
-fn configure(directory: &Path, ports: &Path, port: Option<u16>) -> String {
+fn configure(directory: &Path, ports: &Path, options: ServerOptions) -> String {
     // A JSON string is a string of nats-server's configuration language too. -1 asks for a free port.
     let quoted = |path: &Path| serde_json::Value::from(path.to_string_lossy()).to_string();
-    let port = port.map_or(-1, i32::from);
+    let port = options.port.map_or(-1, i32::from);
+    let sync_interval = match options.on_disk {
+        OnDisk::AtOnce => "always",
+        OnDisk::Later => "2m",
+    };
     format!(
         "listen: \"127.0.0.1:{port}\"\n\
          ports_file_dir: {}\n\
-         jetstream {{\n  store_dir: {}\n  sync_interval: always\n}}\n",
+         jetstream {{\n  store_dir: {}\n  sync_interval: {sync_interval}\n}}\n",
         quoted(ports),
         quoted(&directory.join("jetstream")),
     )

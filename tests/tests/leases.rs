@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream;
 use bus::lease::{self, Leases};
 use bus::streams;
-use e2e::launch::{Lifetime, ServerOptions};
+use e2e::launch::ServerOptions;
 use e2e::nats::NatsServer;
 use e2e::state::State;
 use e2e::tools::Tools;
@@ -28,11 +28,7 @@ impl Fixture {
     async fn start() -> Result<Self> {
         let tools = Tools::install(&State::from_environment()?)?;
         let directory = tempfile::tempdir()?;
-        let options = ServerOptions {
-            port: None,
-            lifetime: Lifetime::Owner,
-        };
-        let server = NatsServer::start(&tools, directory.path(), options).await?;
+        let server = NatsServer::start(&tools, directory.path(), ServerOptions::default()).await?;
         let client = async_nats::connect(server.url()).await?;
         let jetstream = jetstream::new(client);
         streams::provision(&jetstream, 1).await?;

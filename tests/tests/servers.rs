@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream;
 use aws_sdk_s3::primitives::ByteStream;
-use e2e::launch::{Lifetime, ServerOptions};
+use e2e::launch::{Lifetime, OnDisk, ServerOptions};
 use e2e::nats::NatsServer;
 use e2e::python::Python;
 use e2e::s3::S3Server;
@@ -19,6 +19,7 @@ use nix::unistd::Pid;
 const DEFAULT: ServerOptions = ServerOptions {
     port: None,
     lifetime: Lifetime::Owner,
+    on_disk: OnDisk::AtOnce,
 };
 
 fn tools() -> Result<Tools> {

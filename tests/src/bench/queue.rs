@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep};
 use super::figures::Figures;
 use crate::fake::Fate;
 use crate::fleet::{Fleet, Guests, in_memory};
-use crate::launch::Lifetime;
+use crate::launch::{Lifetime, OnDisk, ServerOptions};
 use crate::process::Process;
 use crate::queue::{self, Queue};
 use crate::stack::Service;
@@ -42,12 +42,19 @@ const IDLE_FOR: Duration = Duration::from_secs(20);
 /// 45 s for a worker to end its work.
 const GRACE: Duration = Duration::from_secs(45);
 
+/// As nats-server is by default: with a write to disk before each acknowledgement the disk is measured, some five thousand a second.
+const SERVERS: ServerOptions = ServerOptions {
+    port: None,
+    lifetime: Lifetime::Owner,
+    on_disk: OnDisk::Later,
+};
+
 /// The stream that has a copy of the messages.
 const COPY: &str = "BENCH_COPY";
 
 /// Measures with a fleet of its own.
 pub(super) async fn measure(state: &State, figures: &mut Figures) -> Result<()> {
-    let fleet = Box::pin(Fleet::start(state, "bench", Guests::Fake)).await?;
+    let fleet = Box::pin(Fleet::start_with(state, "bench", Guests::Fake, SERVERS)).await?;
     let pool = Token::parse("single").expect("a plain word is a token");
     let queue = fleet.queue.in_pool(&pool);
     // Two slots: while one still clears up after the last job, the next finds the other free.

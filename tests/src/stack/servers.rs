@@ -23,9 +23,18 @@ impl Servers {
     /// Starts both, with their data below `directory`. What an earlier run left there is used again.
     pub async fn start(tools: &Tools, directory: &Path, lifetime: Lifetime) -> Result<Self> {
         let options = ServerOptions {
-            port: None,
             lifetime,
+            ..ServerOptions::default()
         };
+        Self::start_with(tools, directory, options).await
+    }
+
+    /// The same, with these options.
+    pub async fn start_with(
+        tools: &Tools,
+        directory: &Path,
+        options: ServerOptions,
+    ) -> Result<Self> {
         let (nats_directory, s3_directory) = (directory.join("nats"), directory.join("s3"));
         let (nats, s3) = tokio::try_join!(
             NatsServer::start(tools, &nats_directory, options),
