@@ -42,8 +42,9 @@ const IDLE_FOR: Duration = Duration::from_secs(20);
 /// 45 s for a worker to end its work.
 const GRACE: Duration = Duration::from_secs(45);
 
-/// As nats-server is by default: with a write to disk before each acknowledgement the disk is measured, some five thousand a second.
-const SERVERS: ServerOptions = ServerOptions {
+/// For rates, as nats-server is by default: with a write to disk before each acknowledgement the disk is measured, some five thousand a
+/// second.
+const DEFAULTS: ServerOptions = ServerOptions {
     port: None,
     lifetime: Lifetime::Owner,
     on_disk: OnDisk::Later,
@@ -52,9 +53,9 @@ const SERVERS: ServerOptions = ServerOptions {
 /// The stream that has a copy of the messages.
 const COPY: &str = "BENCH_COPY";
 
-/// Measures with a fleet of its own.
+/// Measures with a fleet of its own, and rates with another.
 pub(super) async fn measure(state: &State, figures: &mut Figures) -> Result<()> {
-    let fleet = Box::pin(Fleet::start_with(state, "bench", Guests::Fake, SERVERS)).await?;
+    let fleet = Box::pin(Fleet::start(state, "bench", Guests::Fake)).await?;
     let pool = Token::parse("single").expect("a plain word is a token");
     let queue = fleet.queue.in_pool(&pool);
     // Two slots: while one still clears up after the last job, the next finds the other free.
@@ -63,6 +64,8 @@ pub(super) async fn measure(state: &State, figures: &mut Figures) -> Result<()> 
     single(&queue, figures).await?;
     idle(worker.id(), figures).await?;
     end(worker).await?;
+    fleet.finish().await?;
+    let fleet = Box::pin(Fleet::start_with(state, "bench", Guests::Fake, DEFAULTS)).await?;
     many(&fleet, figures).await?;
     fleet.finish().await
 }

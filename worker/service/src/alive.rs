@@ -20,8 +20,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// second.
 const COUNTS_WAIT: Duration = Duration::from_millis(100);
 
-/// 5 s for the last word: a server that is away forgets the worker by itself.
-const LAST_WORD: Duration = Duration::from_secs(5);
+/// 5 s for a word, the last included: a server that is away forgets the worker by itself.
+const WORD_WITHIN: Duration = Duration::from_secs(5);
 
 /// Says it until `ended` turns true, then takes the word back. A server that is away costs nothing but the word.
 pub async fn tell(services: Services, mut ended: watch::Receiver<bool>) {
@@ -99,15 +99,17 @@ async fn say(services: &Services, counts: &Counts, condition: Condition) {
     let said = state(services, counts, condition);
     let body = serde_json::to_vec(&said).expect("a state of plain fields is JSON");
     let name = services.config.name.as_str();
-    match services.workers.put(name, body.into()).await {
-        Ok(_revision) => services.presence.told(counts.uses),
-        Err(error) => warn!(%error, "this worker's state was not written"),
+    let put = services.workers.put(name, body.into());
+    match timeout(WORD_WITHIN, put).await {
+        Ok(Ok(_revision)) => services.presence.told(counts.uses),
+        Ok(Err(error)) => warn!(%error, "this worker's state was not written"),
+        Err(_) => warn!("this worker's state was not written: the server is away"),
     }
 }
 
 async fn take_back(services: &Services) {
     let taken_back = services.workers.delete(services.config.name.as_str());
-    if !matches!(timeout(LAST_WORD, taken_back).await, Ok(Ok(()))) {
+    if !matches!(timeout(WORD_WITHIN, taken_back).await, Ok(Ok(()))) {
         warn!("this worker's state was not taken back: it goes when its time is over");
     }
 }

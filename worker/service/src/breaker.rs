@@ -8,14 +8,12 @@
 //!   └───────────────────────── a guest's command ran ─────────────────────┘
 //! ```
 //!
-//! What always holds: only what fails before any command of the guest ran counts against the host, and a snapshot whose guests do not thaw
-//! counts once, so neither a job nor an environment can pause it.
+//! What always holds: only what fails before any command of the guest ran counts against the host, so no command that a job runs can
+//! pause it. A snapshot whose guests do not thaw looks like a host that thaws none: it can, and then the job that is tried alone tells.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use schemas::Sha256Digest;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -64,11 +62,6 @@ impl Health {
     /// The host failed a job before any command of its guest ran. `why` is for people.
     pub fn host_failed(&self, why: &str) {
         self.change(|breaker| breaker.host_failed(Instant::now(), why));
-    }
-
-    /// A guest of that snapshot did not thaw here, which may be the host's fault or the snapshot's. `why` is for people.
-    pub fn thaw_failed(&self, snapshot: Sha256Digest, why: &str) {
-        self.change(|breaker| breaker.thaw_failed(Instant::now(), snapshot, why));
     }
 
     /// A guest's command ran here: what failed before is over.
@@ -132,8 +125,6 @@ struct Breaker {
     state: State,
     /// The last failure.
     why: String,
-    /// Snapshots whose guests did not thaw since a guest's command ran: one for each failure that counted.
-    suspects: BTreeSet<Sha256Digest>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,14 +159,7 @@ impl Breaker {
         };
     }
 
-    fn thaw_failed(&mut self, now: Instant, snapshot: Sha256Digest, why: &str) {
-        if self.suspects.insert(snapshot) {
-            self.host_failed(now, why);
-        }
-    }
-
     fn guest_ran(&mut self) {
-        self.suspects.clear();
         self.state = State::default();
     }
 

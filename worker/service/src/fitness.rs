@@ -6,7 +6,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use crate::breaker::{Allowed, Health};
-use crate::scratch::{GOOD_FOR, Load, Scratch};
+use crate::scratch::{GOOD_FOR, Scratch};
 
 /// What a pull asks first.
 #[derive(Debug)]
@@ -35,20 +35,15 @@ impl Fitness {
         }
     }
 
-    /// Whether one more job may be pulled beside those of `load`.
-    pub fn allows(&self, load: Load) -> Fit {
+    /// Whether one more job may be pulled beside so many pulls on their way.
+    pub fn allows(&self, pulls: usize) -> Fit {
         match self.health.allows() {
             Allowed::NoneUntil(until) => Fit::NotBefore(until),
-            Allowed::All if self.scratch.has_room(load) => Fit::Yes,
-            Allowed::One if load.pulls == 0 && self.scratch.has_room(load) => Fit::Yes,
+            Allowed::All if self.scratch.has_room(pulls) => Fit::Yes,
+            Allowed::One if pulls == 0 && self.scratch.has_room(pulls) => Fit::Yes,
             // Nobody says that a job has emptied the disk: the next look does.
             Allowed::All | Allowed::One => Fit::NotBefore(Instant::now() + GOOD_FOR),
         }
-    }
-
-    /// One more job begins.
-    pub fn begins(&self) {
-        self.scratch.begins();
     }
 
     /// Waits until the health has changed since this was waited for last. A caller that stops waiting misses nothing.
@@ -81,7 +76,7 @@ mod tests {
     }
 
     fn ask_again(fitness: &Fitness) -> Instant {
-        match fitness.allows(Load::default()) {
+        match fitness.allows(0) {
             Fit::NotBefore(until) => until,
             Fit::Yes => panic!("it is fit"),
         }
@@ -102,7 +97,7 @@ mod tests {
         fitness.changed().await;
         let until = ask_again(&fitness);
         advance(until - Instant::now()).await;
-        assert_eq!(fitness.allows(Load::default()), Fit::Yes, "meanwhile");
+        assert_eq!(fitness.allows(0), Fit::Yes, "meanwhile");
         let rested = timeout(Duration::from_mins(10), fitness.rest(until)).await;
         assert!(rested.is_ok(), "nothing wakes it");
     }
@@ -123,15 +118,14 @@ mod tests {
         health.guest_ran();
         fitness.rest(until).await;
         assert_eq!(Instant::now(), begun);
-        assert_eq!(fitness.allows(Load::default()), Fit::Yes);
+        assert_eq!(fitness.allows(0), Fit::Yes);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_trial_is_pulled_alone() {
         let (_health, fitness) = paused();
         advance(ask_again(&fitness) - Instant::now()).await;
-        let load = |pulls| Load { running: 0, pulls };
-        assert_eq!(fitness.allows(load(0)), Fit::Yes);
-        assert_ne!(fitness.allows(load(1)), Fit::Yes);
+        assert_eq!(fitness.allows(0), Fit::Yes);
+        assert_ne!(fitness.allows(1), Fit::Yes);
     }
 }

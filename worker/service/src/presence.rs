@@ -10,6 +10,8 @@ use std::sync::Arc;
 use schemas::Sha256Digest;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
+use crate::scratch::{Begun, Scratch};
+
 /// Slots and places, and what is in them. Clones share them.
 #[derive(Clone, Debug)]
 pub struct Presence {
@@ -18,6 +20,8 @@ pub struct Presence {
     counts: watch::Sender<Counts>,
     /// The [`Counts::uses`] that others have been told of.
     told: watch::Sender<u64>,
+    /// Where slots have their disks.
+    scratch: Option<Scratch>,
 }
 
 /// What a worker has in hand.
@@ -46,6 +50,7 @@ pub struct Users {
 #[derive(Debug)]
 pub struct Slot {
     counts: watch::Sender<Counts>,
+    _begun: Option<Begun>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -71,6 +76,16 @@ impl Presence {
             places: Arc::new(Semaphore::new(places as usize)),
             counts: watch::Sender::default(),
             told: watch::Sender::default(),
+            scratch: None,
+        }
+    }
+
+    /// The same, whose slots have their disks there.
+    #[must_use]
+    pub fn on(self, scratch: Scratch) -> Self {
+        Self {
+            scratch: Some(scratch),
+            ..self
         }
     }
 
@@ -90,6 +105,7 @@ impl Presence {
         self.counts.send_modify(|counts| counts.running += 1);
         Slot {
             counts: self.counts.clone(),
+            _begun: self.scratch.as_ref().map(Scratch::begins),
             _permit: permit,
         }
     }

@@ -1,5 +1,5 @@
 //! The disk on which running jobs have theirs: a job is pulled only while a slot's disk is free for it, for every pull on its way, and for
-//! every job that began since the last look and has not written anything yet.
+//! every job that began since the last look, whose writes were not seen yet.
 //!
 //! What a guest may write is free when it starts, not set aside: disks are sparse, and few jobs fill theirs. The shared cache of
 //! snapshots lies on the same disk and keeps to its own limit; what it may still grow by is taken off once, when slots are computed.
@@ -27,13 +27,12 @@ pub struct Scratch {
     reason: watch::Sender<Option<String>>,
 }
 
-/// The jobs that a worker has.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Load {
-    /// Those that hold a slot.
-    pub running: u32,
-    /// Those that may come: pulls on their way.
-    pub pulls: usize,
+/// A job that begins to write. Dropping it says that it has ended.
+#[derive(Debug)]
+pub struct Begun {
+    seen: Arc<Mutex<Seen>>,
+    /// The look after which it began.
+    after: Option<Instant>,
 }
 
 /// The last look, and what came after it.
@@ -42,7 +41,7 @@ struct Seen {
     /// None before the first.
     at: Option<Instant>,
     free_bytes: u64,
-    /// Jobs that began since; some may have ended.
+    /// Jobs that began since, and run.
     begun: u32,
 }
 
@@ -57,9 +56,9 @@ impl Scratch {
         }
     }
 
-    /// Whether one more slot's disk has room beside those of `load`. A disk that cannot be asked has: a job says better what is wrong
+    /// Whether one more slot's disk has room beside those of so many pulls on their way. A disk that cannot be asked has: a job says better what is wrong
     /// with it.
-    pub fn has_room(&self, load: Load) -> bool {
+    pub fn has_room(&self, pulls: usize) -> bool {
         let mut seen = self.seen();
         let now = Instant::now();
         if seen.at.is_none_or(|at| now >= at + GOOD_FOR) {
@@ -72,12 +71,17 @@ impl Scratch {
                 Err(error) => warn!(directory = %self.directory.display(), %error, "free space"),
             }
         }
-        seen.has_room(self.need_bytes, load)
+        seen.has_room(self.need_bytes, pulls)
     }
 
     /// One more job begins: what it will write is not seen yet.
-    pub fn begins(&self) {
-        self.seen().begun += 1;
+    pub fn begins(&self) -> Begun {
+        let mut seen = self.seen();
+        seen.begun += 1;
+        Begun {
+            seen: Arc::clone(&self.seen),
+            after: seen.at,
+        }
     }
 
     /// Why there is no room, and every change of that.
@@ -92,7 +96,7 @@ impl Scratch {
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.seen)
     }
 
     /// It is logged under the watch's lock, so that the words of two looks come in order; no log asks for the reason.
@@ -110,10 +114,23 @@ impl Scratch {
     }
 }
 
+impl Drop for Begun {
+    fn drop(&mut self) {
+        let mut seen = locked(&self.seen);
+        // One that began before the last look is not counted any more.
+        if seen.at == self.after {
+            seen.begun -= 1;
+        }
+    }
+}
+
+fn locked(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Seen {
-    fn has_room(&self, need_bytes: u64, load: Load) -> bool {
-        let begun = u64::from(self.begun.min(load.running));
-        let jobs = begun + load.pulls as u64 + 1;
+    fn has_room(&self, need_bytes: u64, pulls: usize) -> bool {
+        let jobs = u64::from(self.begun) + pulls as u64 + 1;
         need_bytes.saturating_mul(jobs) <= self.free_bytes
     }
 }
@@ -164,21 +181,19 @@ mod tests {
             free_bytes: 10,
             begun,
         };
-        let room = |begun, running, pulls| seen(begun).has_room(4, Load { running, pulls });
-        assert!(room(0, 0, 0) && room(0, 0, 1));
-        assert!(!room(0, 0, 2), "two may come");
-        assert!(!room(1, 1, 1), "one began and one may come");
-        assert!(room(0, 8, 1), "what these wrote was seen");
-        assert!(room(8, 0, 1), "they ended");
+        let room = |begun, pulls| seen(begun).has_room(4, pulls);
+        assert!(room(0, 0) && room(0, 1));
+        assert!(!room(0, 2), "two may come");
+        assert!(!room(1, 1), "one began and one may come");
     }
 
     #[test]
     fn a_disk_is_asked_for_what_it_has() {
         let directory = tempfile::tempdir().unwrap();
         let room = |need| Scratch::new(directory.path().to_owned(), need);
-        assert!(room(1).has_room(Load::default()));
+        assert!(room(1).has_room(0));
         let none = room(u64::MAX);
-        assert!(!none.has_room(Load::default()));
+        assert!(!none.has_room(0));
         let reason = none.reasons().borrow().clone().unwrap();
         assert!(reason.contains("a slot needs"), "{reason}");
         assert!(room(1).free_bytes().unwrap() > 0);
@@ -189,17 +204,17 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let free = Scratch::new(directory.path().to_owned(), 1).free_bytes();
         let scratch = Scratch::new(directory.path().to_owned(), free.unwrap() / 3 * 2);
-        let one = Load {
-            running: 1,
-            pulls: 0,
-        };
-        assert!(scratch.has_room(one));
-        scratch.begins();
-        assert!(!scratch.has_room(one));
+        assert!(scratch.has_room(0));
+        drop(scratch.begins());
+        assert!(scratch.has_room(0), "it has ended");
+        let begun = scratch.begins();
+        assert!(!scratch.has_room(0));
         assert_eq!(*scratch.reasons().borrow(), None, "there is room for one");
         // What is gone cannot be asked, and a look that failed changes nothing of what was seen.
         drop(directory);
         tokio::time::advance(GOOD_FOR).await;
-        assert!(scratch.has_room(one));
+        assert!(scratch.has_room(0));
+        drop(begun);
+        assert!(scratch.has_room(0));
     }
 }

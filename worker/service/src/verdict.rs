@@ -34,10 +34,8 @@ pub struct Verdict {
 pub enum Suspect {
     /// Not this host's.
     Other,
-    /// This host's: its disk, its VMM, its way to the object store.
+    /// This host's: its disk, its VMM, its way to the object store, a guest that does not thaw here.
     Host,
-    /// This host's, or that of the snapshot whose guest did not thaw: a tenant's setup wrote it.
-    HostOrSnapshot,
 }
 
 impl Verdict {
@@ -283,12 +281,11 @@ impl From<&VmError> for Verdict {
         let (reason, suspect) = match error {
             // The same from everywhere.
             VmError::Snapshot { .. } => (Reason::SnapshotUnavailable, Suspect::Other),
-            VmError::Start { .. } | VmError::Vmm { .. } | VmError::Io { .. } => {
-                (Reason::HostFailed, Suspect::Host)
-            }
-            VmError::Silent { .. } | VmError::Agent { .. } => {
-                (Reason::HostFailed, Suspect::HostOrSnapshot)
-            }
+            VmError::Start { .. }
+            | VmError::Vmm { .. }
+            | VmError::Io { .. }
+            | VmError::Silent { .. }
+            | VmError::Agent { .. } => (Reason::HostFailed, Suspect::Host),
         };
         Verdict::host(reason, error).suspecting(suspect)
     }

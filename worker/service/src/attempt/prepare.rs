@@ -48,13 +48,9 @@ impl Attempt {
 
     /// Counts what may be this host's fault, as long as no command of a guest ran.
     pub(super) fn blame(&self, verdict: &Verdict) {
-        let health = &self.services.health;
-        match (verdict.suspect(), &self.resolved) {
-            (Suspect::Other, _) => {}
-            (Suspect::HostOrSnapshot, Some(resolved)) => {
-                health.thaw_failed(resolved.snapshot.digest, &verdict.message);
-            }
-            (Suspect::Host | Suspect::HostOrSnapshot, _) => health.host_failed(&verdict.message),
+        match verdict.suspect() {
+            Suspect::Other => {}
+            Suspect::Host => self.services.health.host_failed(&verdict.message),
         }
     }
 

@@ -44,19 +44,6 @@ async fn a_command_that_ran_ends_the_row() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_whose_guests_do_not_thaw_counts_once_and_three_of_them_pause_the_host() {
-    let health = Health::default();
-    let [first, second, third] = ["1", "2", "3"].map(Sha256Digest::of);
-    for _ in 0..10 {
-        health.thaw_failed(first, "silent");
-        health.thaw_failed(second, "silent");
-    }
-    assert_eq!(health.allows(), Allowed::All);
-    health.thaw_failed(third, "silent");
-    assert_eq!(pause(&health), FIRST_PAUSE);
-}
-
-#[tokio::test(start_paused = true)]
 async fn after_the_pause_one_job_is_tried_alone() {
     let health = paused();
     assert!(health.try_out().is_none());

@@ -16,6 +16,7 @@ use super::caps::{CapError, CapTurn, Caps};
 use super::known::Outcome;
 use super::pull::{Pool, PullError, Pulled};
 use super::turns::Line;
+use crate::attempt::say;
 
 /// 1 s before a job that was pulled and cannot be run here is offered to others.
 const GIVE_BACK_FOR: Duration = Duration::from_secs(1);
@@ -155,9 +156,8 @@ pub(super) async fn ask(
 
 async fn give_back(taken: Taken) {
     let Taken { message, cap } = taken;
-    if let Err(error) = message.ack_with(AckKind::Nak(Some(GIVE_BACK_FOR))).await {
-        warn!(%error, "not given back: it comes back when its time is over");
-    }
+    // Where that is not heard, it comes back when its time is over.
+    let _said = say(&message, AckKind::Nak(Some(GIVE_BACK_FOR))).await;
     if let Some(cap) = cap {
         cap.release().await;
     }

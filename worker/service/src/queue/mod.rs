@@ -29,7 +29,6 @@ use tracing::warn;
 
 use crate::fitness::{Fit, Fitness};
 use crate::presence::{Counts, Presence};
-use crate::scratch::Load;
 use ask::{Ended, Pulls, ask};
 use caps::{Cap, Caps};
 use known::Known;
@@ -132,7 +131,7 @@ impl Queue {
 
     /// One pull more, or one wait for what changes something.
     async fn step(&mut self) -> Option<Given> {
-        if let Fit::NotBefore(until) = self.fitness.allows(self.load()) {
+        if let Fit::NotBefore(until) = self.fitness.allows(self.pulls.len()) {
             return self.rest(until).await;
         }
         let Some(permit) = self.presence.try_permit() else {
@@ -160,13 +159,6 @@ impl Queue {
             () = self.fitness.rest(until) => {}
         }
         None
-    }
-
-    fn load(&self) -> Load {
-        Load {
-            running: self.counts.borrow().running,
-            pulls: self.pulls.len(),
-        }
     }
 
     /// While every slot is taken, by jobs or by pulls.
@@ -242,11 +234,8 @@ impl Queue {
     fn ended(&mut self, ended: Ended) -> Option<Given> {
         self.known.end(&ended.line, ended.outcome, Instant::now());
         let (taken, permit) = ended.job?;
-        match self.fitness.allows(self.load()) {
-            Fit::Yes => {
-                self.fitness.begins();
-                Some((taken, permit))
-            }
+        match self.fitness.allows(self.pulls.len()) {
+            Fit::Yes => Some((taken, permit)),
             Fit::NotBefore(_) => {
                 self.pulls.give_back(taken);
                 None

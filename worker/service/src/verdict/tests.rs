@@ -128,7 +128,7 @@ fn an_object_store_that_fails_and_a_full_disk_are_the_hosts_and_what_is_damaged_
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_used_is_not_the_hosts_and_one_that_does_not_thaw_may_be() {
+fn a_snapshot_that_cannot_be_used_is_not_the_hosts_and_a_guest_that_does_not_thaw_is() {
     let (dir, problem) = ("snapshot".into(), "no state".into());
     let bad = VmError::Snapshot { dir, problem };
     assert_eq!(Verdict::from(&bad).suspect(), Suspect::Other);
@@ -137,7 +137,7 @@ fn a_snapshot_that_cannot_be_used_is_not_the_hosts_and_one_that_does_not_thaw_ma
         limit: std::time::Duration::from_secs(10),
         console: String::new(),
     };
-    assert_eq!(Verdict::from(&silent).suspect(), Suspect::HostOrSnapshot);
+    assert_eq!(Verdict::from(&silent).suspect(), Suspect::Host);
     let refused = VmError::Vmm {
         doing: "load the snapshot".into(),
         problem: "no memory".into(),

@@ -134,8 +134,9 @@ impl Rig {
         let jetstream = jetstream::new(client.clone());
         let leases = Leases::open(&jetstream).await?;
         let tenants = Tenants::begin(jetstream.get_key_value(bucket::TENANTS).await?);
-        let (health, presence) = (Health::default(), Presence::new(slots, 0));
         let scratch = Scratch::new(self.directory.path().to_owned(), scratch_bytes);
+        let presence = Presence::new(slots, 0).on(scratch.clone());
+        let health = Health::default();
         let queue = Queue::new(QueueParts {
             pool: self.tag.parse()?,
             trust: vec![Trust::Trusted],
