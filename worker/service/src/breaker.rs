@@ -201,7 +201,7 @@ impl Breaker {
         match self.state {
             State::Closed { .. } => None,
             State::Open { .. } | State::HalfOpen { .. } => Some(format!(
-                "{FAILURES} jobs in a row failed before a command ran, the last with: {}",
+                "{FAILURES} times in a row a job failed before a command ran, the last with: {}",
                 self.why
             )),
         }

@@ -104,7 +104,8 @@ async fn an_idle_worker_hears_a_publish_and_is_else_asleep() -> Result<()> {
     let sent = worker.sent();
     ensure!(timeout(3 * A_WHILE, worker.next()).await.is_err());
     let (sent, looks) = (worker.sent() - sent, timers_in(begun.elapsed()));
-    ensure!(sent <= looks, "{sent} messages for {looks} looks");
+    // One more is the second listing of a worker that begins to listen, where the machine was slow.
+    ensure!(sent <= looks + 1, "{sent} messages for {looks} looks");
     // A tenant that nobody has seen before.
     let subject = rig.subject("new", 3);
     rig.consumer(&subject).await?;
