@@ -4,6 +4,7 @@ use schemas::names::{bucket, stream};
 
 use super::Role;
 use super::grants::{Grants, subjects};
+use crate::streams::BUCKETS;
 
 /// All of it.
 pub(super) fn of(role: &Role) -> Grants {
@@ -57,17 +58,7 @@ fn worker(grants: &mut Grants) {
     grants.takes(stream::JOBS);
     grants.asks(format!("CONSUMER.NAMES.{}", stream::JOBS));
 
-    for bucket in [
-        bucket::CANCELS,
-        bucket::ENVIRONMENTS,
-        bucket::JOBS,
-        bucket::LEASES,
-        bucket::SNAPSHOTS,
-        bucket::TENANTS,
-        bucket::WORKERS,
-    ] {
-        grants.reads(bucket);
-    }
+    reads_every_bucket(grants);
     for keys in ["lease.*.*", "cap.*.*"] {
         grants.writes(bucket::LEASES, keys);
     }
@@ -92,6 +83,13 @@ fn worker(grants: &mut Grants) {
     }
 }
 
+/// Worker and bakery are services of the operator: what is secret from tenants is not from them.
+fn reads_every_bucket(grants: &mut Grants) {
+    for bucket in BUCKETS {
+        grants.reads(bucket.name);
+    }
+}
+
 fn bakery(grants: &mut Grants) {
     for stream in [stream::BAKE_REQUESTS, stream::BAKE_TRIGGERS] {
         grants.makes_consumers(stream);
@@ -100,17 +98,7 @@ fn bakery(grants: &mut Grants) {
     grants.publishes(subjects(stream::BAKE_REQUESTS, &[]));
     grants.publishes(subjects(stream::BAKE_EVENTS, &[]));
 
-    for bucket in [
-        bucket::CANCELS,
-        bucket::ENVIRONMENTS,
-        bucket::JOBS,
-        bucket::LEASES,
-        bucket::SNAPSHOTS,
-        bucket::TENANTS,
-        bucket::WORKERS,
-    ] {
-        grants.reads(bucket);
-    }
+    reads_every_bucket(grants);
     grants.writes(bucket::SNAPSHOTS, ">");
     grants.writes(bucket::LEASES, ">");
     janitor(grants);
