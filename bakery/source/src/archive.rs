@@ -24,6 +24,7 @@ use crate::tree::{Extent, Item, ItemKind, Tree};
 #[derive(Debug, Clone)]
 pub struct Archive {
     spool: Arc<File>,
+    bytes: u64,
     tree: Arc<Tree>,
 }
 
@@ -35,12 +36,19 @@ impl Archive {
         blocking(move || {
             let spool = tempfile::tempfile_in(into).map_err(SourceError::Spool)?;
             let tree = inspect(&archive, &spool, &limits)?;
+            let bytes = spool.metadata().map_err(SourceError::Spool)?.len();
             Ok(Self {
+                bytes,
                 spool: Arc::new(spool),
                 tree: Arc::new(tree),
             })
         })
         .await
+    }
+
+    /// What it takes of the disk: its size once decompressed, in bytes.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Files, directories and symbolic links, with the directories that only the paths below them name.

@@ -7,10 +7,12 @@ use bus::objects::{Download, Objects, ObjectsError};
 use schemas::source::{ArchiveSource, ArchiveUri};
 use schemas::{ObjectUri, Sha256Digest, Token, names};
 use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
 
 use crate::archive::Archive;
 use crate::error::SourceError;
 use crate::limits::Limits;
+use crate::recent::Recent;
 use crate::spool::{Spool, SpoolError};
 
 /// 256 KiB: read and hashed at a time.
@@ -18,22 +20,29 @@ const BLOCK: usize = 256 * 1024;
 
 /// Fetches `source` from the object store for a job of `tenant` and reads it whole, with its files in the directory `into`.
 ///
-/// The address must lie in the bucket for sources, under `<tenant>/`; the bytes must have the digest that the job names.
+/// The address must lie in the bucket for sources, under `<tenant>/`; the bytes must have the digest that the job names. What is small and
+/// was fetched a moment ago is in `recent`, and the object store is not asked again.
 pub(crate) async fn fetch_archive(
     objects: &Objects,
+    recent: &Recent,
     source: &ArchiveSource,
     tenant: &Token,
     limits: &Limits,
     into: &Path,
 ) -> Result<Archive, SourceError> {
     let uri = check_address(&source.uri, &objects.buckets().sources, tenant)?;
+    let (wanted, asked_at) = (source.digest.sha256, Instant::now());
+    if let Some(archive) = recent.find(uri, wanted, asked_at) {
+        return Ok(archive);
+    }
     let (stored, found) = spool(objects, uri, limits, into).await?;
-    let wanted = source.digest.sha256;
     if found != wanted {
         let uri = source.uri.clone();
         return Err(SourceError::Digest { uri, wanted, found });
     }
-    Archive::open(stored, limits, into).await
+    let archive = Archive::open(stored, limits, into).await?;
+    recent.keep(uri, wanted, &archive, asked_at);
+    Ok(archive)
 }
 
 /// The object `uri`, if it is there and is what its digest says: what lies under a tenant's prefix may have been replaced.

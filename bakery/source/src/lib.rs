@@ -26,6 +26,7 @@ mod locks;
 mod memory;
 mod operator;
 mod pax;
+mod recent;
 mod sources;
 mod spool;
 mod stream;

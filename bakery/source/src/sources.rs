@@ -35,6 +35,7 @@ use crate::git::{self, Guest};
 use crate::hosts::Hosts;
 use crate::https::{self, Client, HttpsProblem};
 use crate::locks::Locks;
+use crate::recent::Recent;
 use crate::spool;
 use crate::values::Values;
 
@@ -89,6 +90,8 @@ pub(crate) struct Shared {
     pub(crate) guest: Guest,
     /// One fetch of each archive and each commit at a time.
     pub(crate) locks: Locks,
+    /// What was fetched a moment ago.
+    pub(crate) recent: Recent,
 }
 
 impl Sources {
@@ -110,12 +113,13 @@ impl Sources {
                     ca_bundle: CA_BUNDLE.to_owned(),
                 },
                 locks: Locks::default(),
+                recent: Recent::default(),
             }),
         }
     }
 
     /// Fetches `source` for a job of `tenant` and `trust`, from wherever it lies, checks it, and makes sure that it lies in the object
-    /// store. Its files are in the directory `into`, unnamed, for as long as the archive lives.
+    /// store. Its files are in the directory `into`, unnamed, for as long as the archive lives, which for a small one is longer than its job.
     pub async fn fetch(
         &self,
         tenant: &Token,
@@ -171,9 +175,13 @@ impl Sources {
         into: &Path,
     ) -> Result<Fetched, SourceError> {
         let Shared {
-            objects, config, ..
+            objects,
+            config,
+            recent,
+            ..
         } = &*self.shared;
-        let archive = fetch_archive(objects, source, tenant, &config.limits, into).await?;
+        let limits = &config.limits;
+        let archive = fetch_archive(objects, recent, source, tenant, limits, into).await?;
         Ok(fetched(archive, source.clone()))
     }
 

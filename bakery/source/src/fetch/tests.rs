@@ -24,13 +24,25 @@ async fn fetch(
     digest: Sha256Digest,
     limits: &Limits,
 ) -> Result<Archive, SourceError> {
+    fetch_again(server, &Recent::default(), "acme", uri, digest, limits).await
+}
+
+async fn fetch_again(
+    server: &S3Server,
+    recent: &Recent,
+    tenant: &str,
+    uri: &str,
+    digest: Sha256Digest,
+    limits: &Limits,
+) -> Result<Archive, SourceError> {
     let source = ArchiveSource {
         uri: uri.to_owned().try_into().unwrap(),
         digest: digest.into(),
     };
     let into = tempfile::tempdir().unwrap();
-    let tenant = "acme".parse().unwrap();
-    fetch_archive(&server.objects, &source, &tenant, limits, into.path()).await
+    let tenant = tenant.parse().unwrap();
+    let objects = &server.objects;
+    fetch_archive(objects, recent, &source, &tenant, limits, into.path()).await
 }
 
 async fn server_with(key: &str, body: &[u8]) -> S3Server {
@@ -94,6 +106,29 @@ async fn a_source_that_is_not_there_is_the_messages_fault() {
         .unwrap_err();
     assert_eq!(error.to_string(), format!("source {uri}: is not there"));
     assert_eq!(error.fault(), Fault::Message);
+}
+
+#[tokio::test]
+async fn what_was_fetched_a_moment_ago_is_there_for_its_tenant_and_its_digest_alone() {
+    let stored = archive();
+    let (server, recent) = (
+        server_with("acme/a.tar.zst", &stored).await,
+        Recent::default(),
+    );
+    let fetch = async |tenant, digest| {
+        let (uri, limits) = ("s3://build-sources/acme/a.tar.zst", Limits::default());
+        let fetched = fetch_again(&server, &recent, tenant, uri, digest, &limits).await;
+        fetched.map(|archive| archive.entries())
+    };
+    let digest = Sha256Digest::of(&stored);
+    assert_eq!(fetch("acme", digest).await.unwrap(), 1);
+    let deleted = server.objects.delete("build-sources", "acme/a.tar.zst");
+    deleted.await.unwrap();
+    assert_eq!(fetch("acme", digest).await.unwrap(), 1);
+    let other_digest = fetch("acme", Sha256Digest::of("another")).await;
+    assert!(matches!(other_digest, Err(SourceError::Missing { .. })));
+    let other_tenant = fetch("other", digest).await;
+    assert!(matches!(other_tenant, Err(SourceError::Address { .. })));
 }
 
 #[tokio::test]

@@ -18,6 +18,7 @@ use crate::error::SourceError;
 use crate::git::Guest;
 use crate::locks::Locks;
 use crate::memory::MemoryValues;
+use crate::recent::Recent;
 use crate::sources::{Fetched, Shared, Sources};
 use crate::testing::server::{Loopback, Server};
 use crate::values::Values as _;
@@ -67,6 +68,7 @@ impl Bench {
             resolver: resolver.clone(),
             guest,
             locks: Locks::default(),
+            recent: Recent::default(),
         };
         Self {
             sources: Sources {
