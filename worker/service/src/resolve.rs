@@ -5,6 +5,7 @@
 
 mod fork;
 mod size;
+mod templates;
 
 use std::collections::BTreeSet;
 
@@ -20,6 +21,7 @@ use store::Snapshot;
 use vm::SnapshotFiles;
 
 use self::fork::{Absent, Found};
+pub use self::templates::Templates;
 use crate::presence::InUse;
 use crate::services::Services;
 use crate::verdict::Verdict;

@@ -25,6 +25,7 @@ use crate::config::Config;
 use crate::presence::Presence;
 use crate::queue::caps::Caps;
 use crate::queue::tenants::Tenants;
+use crate::resolve::Templates;
 use crate::scratch::Scratch;
 use crate::state_dir::StateDir;
 
@@ -50,6 +51,8 @@ pub struct Services {
     pub objects: Objects,
     /// Snapshots.
     pub store: Store,
+    /// Manifests of templates, as they were read before.
+    pub templates: Templates,
     /// What leads to them, and says why one is not there.
     pub snapshots: kv::Store,
     /// Sources, from wherever they lie.
@@ -175,6 +178,7 @@ impl Services {
             jetstream: connections.jetstream,
             objects: connections.objects,
             store,
+            templates: Templates::default(),
             driver,
             class,
             draining: ending.draining,

@@ -3,6 +3,7 @@
 //! What always holds: a snapshot is said to be in use before it is fetched, so that it is not collected meanwhile.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use schemas::environment::Environment;
@@ -149,7 +150,7 @@ pub(super) async fn fetch(
 }
 
 /// The manifest of a template, as it is baked for this class now.
-async fn template(services: &Services, name: &Token) -> Result<Found<Manifest>, Verdict> {
+async fn template(services: &Services, name: &Token) -> Result<Found<Arc<Manifest>>, Verdict> {
     let store = &services.store;
     let not = |gone| {
         let name = name.clone();
@@ -166,6 +167,6 @@ async fn template(services: &Services, name: &Token) -> Result<Found<Manifest>, 
     let Some(digest) = store.find(&key).await.map_err(failed)? else {
         return not(Some(key));
     };
-    let manifest = store.manifest(&digest).await;
+    let manifest = services.templates.manifest(store, digest).await;
     Ok(Found::There(manifest.map_err(failed)?))
 }

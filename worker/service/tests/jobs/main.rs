@@ -12,5 +12,6 @@ mod parking;
 mod places;
 mod readers;
 mod refusals;
+mod repeats;
 mod rig;
 mod traced;

@@ -1,6 +1,6 @@
 //! What others do to a job while workers have it: cancel it, take its lease, limit its tenant, withhold its objects.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context as _, Result};
 use async_nats::jetstream::{Message, kv};
@@ -109,6 +109,17 @@ impl Rig {
                 }
                 true
             }
+        });
+        asked
+    }
+
+    /// What the object store is asked from now on: the names of the operations.
+    pub(crate) fn asked_of_objects(&self) -> Arc<Mutex<Vec<String>>> {
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&asked);
+        self.s3.intercept(move |asks, _key| {
+            told.lock().expect("nobody panics with it").push(asks);
+            std::future::ready(true)
         });
         asked
     }
