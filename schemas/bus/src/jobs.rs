@@ -109,6 +109,16 @@ impl Record {
         })
     }
 
+    /// Reads it again, for whoever opened it before the job's lease was its own: what others wrote until then is seen.
+    pub async fn refresh(&mut self) -> Result<(), RecordError> {
+        let entry = self.bucket.entry(&self.key).await;
+        let entry = entry.map_err(failed(&self.key))?;
+        let entry = entry.ok_or(RecordError::Raced)?;
+        self.seen = parse(&self.key, &entry.value)?;
+        self.revision = entry.revision;
+        Ok(())
+    }
+
     /// Every attempt, in order.
     pub fn attempts(&self) -> &[Attempt] {
         &self.seen.attempts

@@ -113,7 +113,6 @@ async fn a_worker_takes_jobs_and_reports() -> Result<()> {
     let subject = a_job_with_a_consumer(&server, &bakery).await?;
     let _woken = worker.client.subscribe("build.job.default.>").await?;
     let jobs = worker.jetstream.get_stream(stream::JOBS).await?;
-    jobs.consumer_names().try_collect::<Vec<_>>().await?;
     let message = take(&jobs, &subject.consumer()).await?;
     message
         .double_ack()

@@ -65,6 +65,7 @@ pub(crate) const WORKER: Refused = Refused {
             "$JS.API.CONSUMER.CREATE.BUILD_JOBS",
             "$JS.API.CONSUMER.DURABLE.CREATE.BUILD_JOBS.mine",
             "$JS.API.CONSUMER.DELETE.BUILD_JOBS.mine",
+            "$JS.API.CONSUMER.NAMES.BUILD_JOBS",
             "$JS.API.CONSUMER.MSG.NEXT.BAKE_REQUESTS.bakery-class",
             "$JS.ACK.BAKE_REQUESTS.bakery-class.1.1.1.1.1",
             "$JS.API.DIRECT.GET.BUILD_RESULTS",

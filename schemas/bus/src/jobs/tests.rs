@@ -59,6 +59,21 @@ async fn an_attempt_of_another_worker_is_not_given_back() {
 }
 
 #[tokio::test]
+async fn an_attempt_that_ended_after_the_record_was_opened_is_not_lost() {
+    let Some((mut record, id)) = record().await else {
+        return;
+    };
+    record.begin(&worker("worker-1")).await.unwrap();
+    let mut next = open(&record.bucket, &id).await;
+    assert!(next.lost().is_some());
+    let end = record.end(AttemptEndKind::Returned, None, "the worker ends");
+    end.await.unwrap();
+    next.refresh().await.unwrap();
+    assert_eq!((next.lost(), next.counted(), next.attempt()), (None, 0, 2));
+    next.begin(&worker("worker-2")).await.unwrap();
+}
+
+#[tokio::test]
 async fn whoever_takes_a_job_over_writes_that_its_worker_was_lost() {
     let Some((mut record, id)) = record().await else {
         return;

@@ -56,7 +56,6 @@ fn worker(grants: &mut Grants) {
     // A publish wakes the workers that wait.
     grants.hears(subjects(stream::JOBS, &[]).replace(".*.*.*.*", ".>"));
     grants.takes(stream::JOBS);
-    grants.asks(format!("CONSUMER.NAMES.{}", stream::JOBS));
 
     reads_every_bucket(grants);
     for keys in ["lease.*.*", "cap.*.*"] {

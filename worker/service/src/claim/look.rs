@@ -73,6 +73,10 @@ async fn found(
     if answered? {
         return Ok(Found::Answered);
     }
+    if known.record.lost().is_some() {
+        // It was read before the lease was ours: its worker may have given the job back in between.
+        known.record.refresh().await?;
+    }
     if let Some(lost) = known.record.lost() {
         warn!(job = %id, attempt = lost.number, worker = %lost.worker, "its worker was lost");
         // Before it is written down: whoever finds that written marks nothing more.
