@@ -20,7 +20,7 @@ use crate::inspect::inspect;
 use crate::limits::Limits;
 use crate::tree::{Extent, Item, ItemKind, Tree};
 
-/// A source archive, inspected, with its bytes in an unnamed file that goes when this value goes.
+/// A source archive, inspected, with its bytes in an unnamed file that goes with the last clone of this value.
 #[derive(Debug, Clone)]
 pub struct Archive {
     spool: Arc<File>,
@@ -46,9 +46,9 @@ impl Archive {
         .await
     }
 
-    /// What it takes of the disk: its size once decompressed, in bytes.
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
+    /// What it takes of this host, in bytes: of the disk, its size once decompressed; of memory, about what its index has.
+    pub(crate) fn footprint(&self) -> u64 {
+        self.bytes.saturating_add(self.tree.footprint())
     }
 
     /// Files, directories and symbolic links, with the directories that only the paths below them name.

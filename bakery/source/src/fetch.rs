@@ -21,7 +21,7 @@ const BLOCK: usize = 256 * 1024;
 /// Fetches `source` from the object store for a job of `tenant` and reads it whole, with its files in the directory `into`.
 ///
 /// The address must lie in the bucket for sources, under `<tenant>/`; the bytes must have the digest that the job names. What is small and
-/// was fetched a moment ago is in `recent`, and the object store is not asked again.
+/// was read from there a moment ago is in `recent`, and the object store is not asked again.
 pub(crate) async fn fetch_archive(
     objects: &Objects,
     recent: &Recent,

@@ -1,7 +1,7 @@
 //! Sources of every kind, for jobs and for bakes: fetched from wherever they lie, checked, and kept in the object store.
 //!
 //! ```text
-//! archive, s3     ─────────────────────────────────────────────▶ spool ─▶ Archive
+//! archive, s3     ─ read a moment ago? ────────────────no──────▶ spool ─▶ Archive
 //! archive, https  ─ allowed host? ─ in S3 by its digest? ──yes─▶   ▲
 //!                                    └──no─▶ download ─▶ S3 ───────┤
 //! git             ─ allowed host? ─ pointer and object? ───yes─▶   │
@@ -9,7 +9,7 @@
 //! ```
 //!
 //! What always holds: the operator's list of hosts is asked before a name is resolved or a VM started; whatever is returned lies in the
-//! object store under the tenant's prefix, so that whoever needs it next fetches nothing from outside.
+//! object store under the tenant's prefix, or lay there less than a minute ago, so that whoever needs it next fetches nothing from outside.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -90,7 +90,7 @@ pub(crate) struct Shared {
     pub(crate) guest: Guest,
     /// One fetch of each archive and each commit at a time.
     pub(crate) locks: Locks,
-    /// What was fetched a moment ago.
+    /// What was read from the object store a moment ago.
     pub(crate) recent: Recent,
 }
 
@@ -119,7 +119,8 @@ impl Sources {
     }
 
     /// Fetches `source` for a job of `tenant` and `trust`, from wherever it lies, checks it, and makes sure that it lies in the object
-    /// store. Its files are in the directory `into`, unnamed, for as long as the archive lives, which for a small one is longer than its job.
+    /// store; a small one that was read from there less than a minute ago is not looked for again. Its files are in the directory `into`,
+    /// unnamed, for as long as a clone of the archive lives.
     pub async fn fetch(
         &self,
         tenant: &Token,

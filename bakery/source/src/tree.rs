@@ -92,6 +92,15 @@ impl Tree {
         &self.items
     }
 
+    /// About what it takes of memory, in bytes.
+    pub(crate) fn footprint(&self) -> u64 {
+        let items = self
+            .items
+            .len()
+            .saturating_mul(size_of::<(TreePath, Item)>());
+        self.index_bytes.saturating_add(items as u64)
+    }
+
     /// The newest time that an entry carries; 0 for an empty tree.
     pub(crate) fn newest_mtime(&self) -> i64 {
         self.items

@@ -18,6 +18,7 @@
 //! | `queue.claim_ms_*` | the job is stored (`timing.queued_at`) | the claim of an idle worker (`timing.claimed_at`), of 100 |
 //! | `queue.report_ms_*` | the last step has finished (`timing.steps_finished_at`) | the result is stored (its time in the stream); no artifacts |
 //! | `queue.jobs_per_s_fake` | | 3,000 no-op jobs that all wait, from the first claim to the last result, one worker of 32 slots with its state in memory; nats-server writes to disk within 2 min, as it does by default |
+//! | `queue.jobs_per_s_own_source` | | the same with 1,000 jobs, each with a source of its own; the others have one, which the worker keeps |
 //! | `queue.jobs_per_s_bare` | | the same messages in a stream of their own, pulled and acknowledged one after the other |
 //! | `queue.bare_over_fake` | | the quotient of the two |
 //! | `queue.idle_cpu_percent` | | of one processor, a worker that waits, over 20 s |

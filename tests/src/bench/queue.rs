@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use async_nats::jetstream::consumer::{self, pull};
-use async_nats::jetstream::stream;
-use futures_util::StreamExt as _;
+use async_nats::jetstream::stream::{Config, RetentionPolicy};
 use futures_util::future::try_join_all;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
 use nix::unistd::{Pid, SysconfVar, sysconf};
 use schemas::names::{report_subject, stream as streams};
@@ -30,7 +30,13 @@ const SINGLE_JOBS: usize = 100;
 /// No-op jobs that wait when the worker starts: some seconds of work.
 const MANY_JOBS: usize = 3000;
 
-/// Jobs at a time for the latter: more than two processors can be busy with.
+/// Jobs of which each has a source of its own, which are stored first.
+const APART_JOBS: usize = 1000;
+
+/// Sources that are stored at a time.
+const STORING: usize = 8;
+
+/// Jobs at a time for both: more than two processors can be busy with.
 const MANY_SLOTS: u32 = 32;
 
 /// What they have for their files: a fake guest is a directory, and what a file system takes for one is not the queue's.
@@ -118,17 +124,20 @@ async fn many(fleet: &Fleet, figures: &mut Figures) -> Result<()> {
     end(worker).await?;
     let jobs = (0..MANY_JOBS).map(|_| job(&queue));
     let jobs = jobs.collect::<Result<Vec<_>>>()?;
-    try_join_all(jobs.iter().map(|job| queue.publish(job.to_string()))).await?;
     let worked = rate_of_worker(&service, &queue, &jobs).await?;
     let bare = rate_of_consumer(&queue, &jobs).await?;
+    let jobs = jobs_apart(&queue).await?;
+    let apart = rate_of_worker(&service, &queue, &jobs).await?;
     figures.ratio("queue.jobs_per_s_fake", worked);
     figures.ratio("queue.jobs_per_s_bare", bare);
+    figures.ratio("queue.jobs_per_s_own_source", apart);
     figures.ratio("queue.bare_over_fake", bare / worked);
     Ok(())
 }
 
-/// Jobs in a second, from the first claim to the last result.
+/// Jobs in a second, from the first claim to the last result; they all wait when the worker starts.
 async fn rate_of_worker(service: &Service, queue: &Queue, jobs: &[Value]) -> Result<f64> {
+    try_join_all(jobs.iter().map(|job| queue.publish(job.to_string()))).await?;
     let worker = service.start(Lifetime::Owner).await?;
     let (mut first, mut last) = (Timestamp::MAX, Timestamp::MIN);
     for job in jobs {
@@ -142,11 +151,11 @@ async fn rate_of_worker(service: &Service, queue: &Queue, jobs: &[Value]) -> Res
 
 /// The same of a consumer that only pulls and acknowledges, one message at a time, from a stream of the same kind.
 async fn rate_of_consumer(queue: &Queue, jobs: &[Value]) -> Result<f64> {
-    let config = stream::Config {
+    let config = Config {
         name: COPY.to_owned(),
         subjects: vec!["bench.copy".to_owned()],
-        retention: stream::RetentionPolicy::WorkQueue,
-        ..stream::Config::default()
+        retention: RetentionPolicy::WorkQueue,
+        ..Config::default()
     };
     let copy = queue.jetstream().create_stream(config).await?;
     for job in jobs {
@@ -179,6 +188,17 @@ fn job(queue: &Queue) -> Result<Value> {
     let mut job = Fleet::job(queue, Fate::Steady, "")?;
     job["steps"] = json!([{"name": "nothing", "run": ["true"]}]);
     Ok(job)
+}
+
+/// Jobs that do nothing to a source that no other has.
+async fn jobs_apart(queue: &Queue) -> Result<Vec<Value>> {
+    let jobs = (0..APART_JOBS).map(async |number| {
+        let text = number.to_string();
+        let mut apart = job(queue)?;
+        apart["source"] = queue.store_source(&[("number.txt", &text)]).await?;
+        anyhow::Ok(apart)
+    });
+    stream::iter(jobs).buffered(STORING).try_collect().await
 }
 
 fn good(result: JobResult) -> Result<JobResult> {

@@ -51,10 +51,10 @@ pub struct Services {
     pub objects: Objects,
     /// Snapshots.
     pub store: Store,
-    /// Manifests of templates, as they were read before.
-    pub templates: Templates,
     /// What leads to them, and says why one is not there.
     pub snapshots: kv::Store,
+    /// Manifests of templates, those that were used last.
+    pub templates: Templates,
     /// Sources, from wherever they lie.
     pub sources: Sources,
     /// Definitions of environments.

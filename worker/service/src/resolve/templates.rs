@@ -10,7 +10,8 @@ use lru::LruCache;
 use schemas::Sha256Digest;
 use store::{Manifest, Store, StoreError};
 
-/// 16 templates: more than the environments of a pool are made of. A snapshot of 1 GiB has a manifest of some 200 KiB.
+/// 16 templates. A snapshot of 1 GiB has a manifest of some 200 KiB, so these are 3 MiB; where jobs need more templates, the manifests that
+/// were not asked for longest are read again.
 const KEPT: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 
 /// The manifests that were asked for last. Clones share them.

@@ -113,12 +113,13 @@ impl Rig {
         asked
     }
 
-    /// What the object store is asked from now on: the names of the operations.
-    pub(crate) fn asked_of_objects(&self) -> Arc<Mutex<Vec<String>>> {
+    /// What the object store is asked from now on: each operation, and the object's key.
+    pub(crate) fn asked_of_objects(&self) -> Arc<Mutex<Vec<(String, String)>>> {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&asked);
-        self.s3.intercept(move |asks, _key| {
-            told.lock().expect("nobody panics with it").push(asks);
+        self.s3.intercept(move |asks, key| {
+            let mut told = told.lock().expect("nobody panics with it");
+            told.push((asks, key));
             std::future::ready(true)
         });
         asked
