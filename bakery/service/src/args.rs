@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 use schemas::{KeyPrefix, Token, Trust};
 
-use crate::permissions::PublicKey;
+use crate::permissions::{KeyArgument, PublicKey};
 
 /// Makes the snapshots that builds are forked from.
 #[derive(Debug, Parser)]
@@ -127,13 +127,13 @@ pub struct Permissions {
     #[arg(long, default_value = "default", value_name = "NAME")]
     pub pool: Token,
     /// The public key of who publishes its trusted jobs. May be given again, while one key takes the place of another.
-    #[arg(long, group = "keys", value_name = "KEY")]
+    #[arg(long, group = "keys", value_name = "KEY", value_parser = KeyArgument)]
     pub trusted: Vec<PublicKey>,
     /// The public key of who publishes its untrusted jobs.
-    #[arg(long, group = "keys", value_name = "KEY")]
+    #[arg(long, group = "keys", value_name = "KEY", value_parser = KeyArgument)]
     pub untrusted: Vec<PublicKey>,
     /// The public key of who reads what came of its jobs.
-    #[arg(long, group = "keys", value_name = "KEY")]
+    #[arg(long, group = "keys", value_name = "KEY", value_parser = KeyArgument)]
     pub subscriber: Vec<PublicKey>,
 }
 
@@ -146,6 +146,22 @@ mod tests {
     #[test]
     fn the_command_line_is_well_formed() {
         Args::command().debug_assert();
+    }
+
+    #[test]
+    fn a_seed_in_the_place_of_a_key_is_not_repeated() {
+        let seed = format!("SU{}", "A".repeat(56));
+        let line = [
+            "bakery",
+            "permissions",
+            "--tenant",
+            "acme",
+            "--trusted",
+            &seed,
+        ];
+        let said = Args::try_parse_from(line).unwrap_err().to_string();
+        assert!(said.contains("--trusted <KEY>: is a seed"), "{said}");
+        assert!(!said.contains(&seed), "{said}");
     }
 
     #[test]

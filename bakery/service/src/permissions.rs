@@ -1,10 +1,13 @@
 //! `bakery permissions`: the accounts of a tenant on the NATS server, for `tenants.conf`. Nothing is asked of any server, and no configuration
 //! is read.
 
+use std::ffi::OsStr;
 use std::fmt;
 use std::str::FromStr;
 
 use bus::permissions::{Role, tenant_account};
+use clap::builder::TypedValueParser;
+use clap::error::ErrorKind;
 use schemas::Trust;
 
 use crate::args::Permissions;
@@ -23,6 +26,10 @@ pub enum PublicKeyError {
     #[error("must be the public key of a user: U and 55 more of A-Z and 2-7")]
     Shape,
 }
+
+/// Reads a key from the command line. Clap's own refusal repeats the text, and a seed shall not stand in a log.
+#[derive(Debug, Clone, Copy)]
+pub struct KeyArgument;
 
 /// An account for each role that a key is given for.
 pub fn accounts(asked: &Permissions) -> Vec<String> {
@@ -65,6 +72,24 @@ impl FromStr for PublicKey {
             return Err(PublicKeyError::Shape);
         }
         Ok(Self(text.to_owned()))
+    }
+}
+
+impl TypedValueParser for KeyArgument {
+    type Value = PublicKey;
+
+    fn parse_ref(
+        &self,
+        command: &clap::Command,
+        argument: Option<&clap::Arg>,
+        value: &OsStr,
+    ) -> Result<PublicKey, clap::Error> {
+        let text = value.to_str().ok_or(PublicKeyError::Shape);
+        text.and_then(str::parse).map_err(|error| {
+            let name = argument.map(ToString::to_string).unwrap_or_default();
+            clap::Error::raw(ErrorKind::ValueValidation, format!("{name}: {error}\n"))
+                .with_cmd(command)
+        })
     }
 }
 
