@@ -48,7 +48,7 @@ fn main() -> ExitCode {
         Together frozen::a_message_that_comes_to_a_second_worker_meets_the_lease_of_the_first;
         Together frozen::one_job_that_is_published_twice_has_one_result;
         Together servers::a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses_nothing;
-        Together servers::an_upload_outlives_an_s3_server_that_is_away_for_half_a_minute;
+        Together servers::an_s3_server_that_is_away_for_half_a_minute_costs_no_attempt;
         Together drains::a_worker_that_is_told_to_end_finishes_its_job_and_takes_no_other;
         Together drains::a_job_that_is_longer_than_the_drain_is_given_back_and_keeps_its_attempts;
         Together drains::a_second_signal_gives_the_job_back_at_once;

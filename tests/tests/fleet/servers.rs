@@ -51,7 +51,7 @@ pub(crate) async fn a_nats_server_that_is_killed_in_mid_job_and_comes_back_loses
     fleet.finish().await
 }
 
-pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minute(
+pub(crate) async fn an_s3_server_that_is_away_for_half_a_minute_costs_no_attempt(
     _shared: &Fleet,
 ) -> Result<()> {
     let mut fleet = Box::pin(Fleet::start(
@@ -62,14 +62,21 @@ pub(crate) async fn an_upload_outlives_an_s3_server_that_is_away_for_half_a_minu
     .await?;
     let pool = pool("s3");
     let queue = fleet.queue.in_pool(&pool);
-    let service = fleet.worker("s3-1", &pool, 1, |_| ())?;
+    let service = fleet.worker("s3-1", &pool, 2, |_| ())?;
     let worker = service.start(Lifetime::Owner).await?;
-    let (job, first) = uploading_job(&queue)?;
-    queue.publish(job.to_string()).await?;
+    let (uploading, first) = uploading_job(&queue)?;
+    let mut fetching = job(&queue, "cat only.txt")?;
+    fetching["source"] = queue.store_source(&[("only.txt", "its own\n")]).await?;
+    queue.publish(uploading.to_string()).await?;
     is_uploaded(&queue, &first).await?;
-    fleet.restart_s3(tokio::time::sleep(AWAY_FOR)).await?;
-    let result = ends_with(&fleet, &queue, &job, Reason::Completed).await?;
+    // The other comes when the server is gone.
+    let away = fleet.restart_s3(tokio::time::sleep(AWAY_FOR));
+    tokio::try_join!(biased; away, queue.publish(fetching.to_string()))?;
+    let result = ends_with(&fleet, &queue, &uploading, Reason::Completed).await?;
     ensure!(result.artifacts.len() == 2, "{:?}", result.artifacts);
+    ensure!(result.attempt == 1, "attempt {}", result.attempt);
+    let result = ends_with(&fleet, &queue, &fetching, Reason::Completed).await?;
+    ensure!(result.log.is_some() && result.attempt == 1, "{result:?}");
     settles(&fleet, &queue, vec![(&service, worker)]).await?;
     fleet.finish().await
 }
