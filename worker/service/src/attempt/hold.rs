@@ -87,7 +87,7 @@ impl Hold {
                 self.rights.cap = Some(cap);
                 true
             }
-            Ok(CapTurn::Full) => false,
+            Ok(CapTurn::Full | CapTurn::NotYet) => false,
             Err(error) => {
                 warn!(error = %Causes(&error), %tenant, "no place among the tenant's jobs");
                 false

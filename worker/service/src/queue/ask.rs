@@ -25,8 +25,8 @@ const GIVE_BACK_FOR: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Pulls {
     tasks: JoinSet<(OwnedSemaphorePermit, Result<Reply, AskError>)>,
-    /// What each of them asks for.
-    lines: HashMap<Id, Line>,
+    /// What each of them asks for, and whether a job of it was heard of.
+    lines: HashMap<Id, (Line, bool)>,
     returns: JoinSet<()>,
 }
 
@@ -34,6 +34,8 @@ pub(super) struct Pulls {
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) line: Line,
+    /// Whether a job of it was heard of.
+    pub(super) heard: bool,
     pub(super) outcome: Outcome,
     /// The job, and the slot for it.
     pub(super) job: Option<(Taken, OwnedSemaphorePermit)>,
@@ -45,7 +47,8 @@ pub(super) enum Reply {
     Job(Box<Taken>),
     Nothing,
     NoRoom,
-    NoConsumer,
+    /// Its consumer is not there yet, or its tenant's place.
+    NotYet,
 }
 
 /// Why a pull brought nothing.
@@ -58,13 +61,18 @@ pub(super) enum AskError {
 }
 
 impl Pulls {
-    /// A pull from that line goes on its way.
-    pub(super) fn begin<F>(&mut self, line: Line, permit: OwnedSemaphorePermit, pull: F)
-    where
+    /// A pull from that line goes on its way; `heard` says that a job was published just now.
+    pub(super) fn begin<F>(
+        &mut self,
+        line: Line,
+        heard: bool,
+        permit: OwnedSemaphorePermit,
+        pull: F,
+    ) where
         F: Future<Output = Result<Reply, AskError>> + Send + 'static,
     {
         let task = self.tasks.spawn(async move { (permit, pull.await) });
-        self.lines.insert(task.id(), line);
+        self.lines.insert(task.id(), (line, heard));
     }
 
     /// How many are on their way.
@@ -89,9 +97,11 @@ impl Pulls {
                 (error.id(), None, Outcome::Unavailable)
             }
         };
-        let line = self.lines.remove(&id);
+        let begun = self.lines.remove(&id);
+        let (line, heard) = begun.expect("every pull began with its line");
         Some(Ended {
-            line: line.expect("every pull began with its line"),
+            line,
+            heard,
             outcome,
             job,
         })
@@ -119,7 +129,7 @@ fn read(reply: Result<Reply, AskError>) -> (Outcome, Option<Taken>) {
         Ok(Reply::Job(taken)) => (Outcome::Job, Some(*taken)),
         Ok(Reply::Nothing) => (Outcome::Nothing, None),
         Ok(Reply::NoRoom) => (Outcome::NoRoom, None),
-        Ok(Reply::NoConsumer) => (Outcome::Unavailable, None),
+        Ok(Reply::NotYet) => (Outcome::Unavailable, None),
         Err(error) => {
             warn!(error = %Causes(&error), "no look at the queue");
             (Outcome::Unavailable, None)
@@ -138,6 +148,7 @@ pub(super) async fn ask(
         CapTurn::Free => None,
         CapTurn::Held(cap) => Some(cap),
         CapTurn::Full => return Ok(Reply::NoRoom),
+        CapTurn::NotYet => return Ok(Reply::NotYet),
     };
     let reply = match pool.pull(&line, heard).await {
         Ok(Pulled::Job(message)) => {
@@ -145,7 +156,7 @@ pub(super) async fn ask(
             return Ok(Reply::Job(Box::new(Taken { message, cap })));
         }
         Ok(Pulled::Nothing) => Ok(Reply::Nothing),
-        Ok(Pulled::NoConsumer) => Ok(Reply::NoConsumer),
+        Ok(Pulled::NoConsumer) => Ok(Reply::NotYet),
         Err(error) => Err(error.into()),
     };
     if let Some(cap) = cap {
@@ -179,7 +190,9 @@ mod tests {
             trust: Trust::Trusted,
         };
         let permit = presence.try_permit().unwrap();
-        pulls.begin(line.clone(), permit, async { panic!("a mistake of ours") });
+        pulls.begin(line.clone(), false, permit, async {
+            panic!("a mistake of ours")
+        });
         let ended = pulls.next().await.unwrap();
         assert_eq!((ended.line, ended.outcome), (line, Outcome::Unavailable));
         assert!(ended.job.is_none() && presence.try_permit().is_some());

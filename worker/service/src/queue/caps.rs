@@ -62,6 +62,8 @@ pub enum CapTurn {
     Held(Cap),
     /// As many of its jobs run as may.
     Full,
+    /// One was given back just now, which the server has not stored yet: to be asked for again in a moment.
+    NotYet,
 }
 
 /// Why it is not known whether there is a place.
@@ -107,43 +109,47 @@ impl Caps {
         let Some(concurrency) = terms.concurrency else {
             return Ok(CapTurn::Free);
         };
-        let lease = self.lease_of(tenant, concurrency).await?;
-        Ok(lease.map_or(CapTurn::Full, |lease| {
-            CapTurn::Held(Cap {
-                caps: Box::new(self.clone()),
-                tenant: tenant.clone(),
-                lease: Some(Box::new(lease)),
-            })
-        }))
+        self.take_of(tenant, concurrency).await
     }
 
-    /// One of so many places; none where all are held.
-    async fn lease_of(
-        &self,
-        tenant: &Token,
-        concurrency: u32,
-    ) -> Result<Option<Lease>, LeaseError> {
+    /// One of so many places.
+    async fn take_of(&self, tenant: &Token, concurrency: u32) -> Result<CapTurn, CapError> {
+        let mut turn = CapTurn::Full;
         for place in self.may_be_free(tenant, concurrency) {
             let (key, asked_at) = (cap_lease(tenant, place), Instant::now());
             let taken = self.leases.take(&key, self.worker.as_str()).await?;
             let mut places = self.shared.places();
+            if taken.is_none() && places.may_be_late(tenant, place, asked_at) {
+                turn = CapTurn::NotYet;
+                continue;
+            }
             places.found_held(tenant, place, asked_at);
-            if taken.is_some() {
-                return Ok(taken);
+            if let Some(lease) = taken {
+                return Ok(CapTurn::Held(Cap {
+                    caps: Box::new(self.clone()),
+                    tenant: tenant.clone(),
+                    lease: Some(Box::new(lease)),
+                }));
             }
         }
-        self.shared.places().found_full(tenant);
-        Ok(None)
+        if matches!(turn, CapTurn::Full) {
+            self.shared.places().found_full(tenant);
+        }
+        Ok(turn)
     }
 
     /// Whether it is worth asking for a place, as far as is known here.
     pub fn may_have_room(&self, tenant: &Token) -> bool {
-        let concurrency = self.terms(tenant).concurrency;
-        let full = concurrency.is_some_and(|most| self.may_be_free(tenant, most).is_empty());
-        if full {
-            self.shared.places().found_full(tenant);
+        let Some(concurrency) = self.terms(tenant).concurrency else {
+            return true;
+        };
+        // In one go: a place that was given back in between would wake nobody.
+        let mut places = self.shared.places();
+        let free = places.may_be_free(tenant, concurrency, 0, Instant::now());
+        if free.is_empty() {
+            places.found_full(tenant);
         }
-        !full
+        !free.is_empty()
     }
 
     /// What a tenant has of the queue, as far as is known here.
@@ -183,7 +189,7 @@ impl Cap {
         // A cap that was lifted meanwhile is as good as a place.
         self.lease = match self.caps.take(&self.tenant).await? {
             CapTurn::Held(another) => another.lease,
-            CapTurn::Free | CapTurn::Full => None,
+            CapTurn::Free | CapTurn::Full | CapTurn::NotYet => None,
         };
         Ok(())
     }

@@ -4,7 +4,7 @@
 //! listed, heard ──▶ waiting ──begin──▶ pulled ──▶ a job        one waits less, and more may be pulled at once
 //!                      ▲                      ├─▶ nothing      nobody waits, but those that were heard since
 //!                      │                      ├─▶ no room      as before: the tenant is at its cap
-//!                      └──── a moment later ──┴─▶ unavailable  no consumer yet, or no answer
+//!                      └──── a moment later ──┴─▶ unavailable  no consumer or no place yet, or no answer
 //! ```
 //!
 //! What always holds: no more pulls are on their way for a line than jobs are known to wait in it; what is known may be too much, which
@@ -17,7 +17,8 @@ use tokio::time::Instant;
 
 use super::turns::Line;
 
-/// 100 ms before a line that could not be asked is tried again: its consumer is made within a second of its first job.
+/// 100 ms before a line that could not be asked is tried again: its consumer is made within a second of its first job, and a place that was
+/// given back is stored within milliseconds.
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 
 /// 1 s at most between two tries.
@@ -38,7 +39,7 @@ pub(super) enum Outcome {
     Nothing,
     /// The tenant is at its cap.
     NoRoom,
-    /// It could not be asked: its consumer is not there yet, or the server is away.
+    /// It could not be asked: its consumer or its tenant's place is not there yet, or the server is away.
     Unavailable,
 }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! busy ─── listings that take a tenth of the time ──▶ a tenant that is new to the queue is seen when the next slot comes free
 //! idle ─── at once, 100 ms later, then every 5 s ───▶ what no publish told of: jobs that are given back
+//!          1 s after a publish that brought nothing ▶ a job that the stream was slow to store
 //! ```
 //!
 //! A busy worker lists only when it has a slot free, so a listing costs no more than it is worth: without it, a flood of short jobs would
@@ -34,6 +35,10 @@ const BUSY_MOST: Duration = Duration::from_millis(250);
 /// have the slot first.
 const AFTER_BAKE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(2));
 
+/// 1 s after a publish was heard and its job was not there: most often another worker has it, and all such publishes of a second cost one
+/// listing; where the disk of the stream is busy, it has stored the job by then.
+const AFTER_MISS: Duration = Duration::from_secs(1);
+
 /// What was listed, and when.
 #[derive(Debug)]
 pub(super) struct Listing {
@@ -45,6 +50,8 @@ pub(super) struct Listing {
     busy: Duration,
     /// Until when it is listed often.
     often_until: Option<Instant>,
+    /// When a job that was heard of was not there, the first time since the last listing.
+    missed: Option<Instant>,
 }
 
 impl Default for Listing {
@@ -54,6 +61,7 @@ impl Default for Listing {
             again: false,
             busy: BUSY_MOST,
             often_until: None,
+            missed: None,
         }
     }
 }
@@ -69,10 +77,16 @@ impl Listing {
         self.often_until = Some(now + AFTER_BAKE.1);
     }
 
+    /// A job that was heard of was not there.
+    pub(super) fn missed(&mut self, now: Instant) {
+        self.missed.get_or_insert(now);
+    }
+
     /// A listing began at `at`; it took so long, or failed.
     pub(super) fn listed(&mut self, at: Instant, took: Option<Duration>) {
         self.again = self.at.is_none();
         self.at = Some(at);
+        self.missed = None;
         self.busy = took.map_or(BUSY_MOST, |took| {
             took.saturating_mul(BUSY_SHARE).clamp(BUSY_LEAST, BUSY_MOST)
         });
@@ -87,7 +101,9 @@ impl Listing {
             (true, false, true) => AFTER_BAKE.0,
             (true, false, false) => LIST_EVERY,
         };
-        self.at.map_or(now, |at| at + every)
+        let regular = self.at.map_or(now, |at| at + every);
+        let after_miss = self.missed.map(|missed| missed + AFTER_MISS);
+        after_miss.map_or(regular, |due| due.min(regular))
     }
 }
 
@@ -140,5 +156,19 @@ mod tests {
         assert_eq!(gap(&listing, now, true), AFTER_BAKE.0);
         let later = now + AFTER_BAKE.1;
         assert_eq!(listing.next(later, true), now + LIST_EVERY);
+    }
+
+    #[test]
+    fn a_publish_that_brought_nothing_is_looked_after_a_second_later_and_once() {
+        let (mut listing, now) = (Listing::default(), Instant::now());
+        for _ in 0..2 {
+            listing.listed(now, Some(Duration::ZERO));
+        }
+        let missed = now + Duration::from_millis(300);
+        listing.missed(missed);
+        listing.missed(missed + Duration::from_millis(300));
+        assert_eq!(listing.next(missed, true), missed + AFTER_MISS);
+        listing.listed(missed + AFTER_MISS, Some(Duration::ZERO));
+        assert_eq!(gap(&listing, missed + AFTER_MISS, true), LIST_EVERY);
     }
 }

@@ -31,7 +31,7 @@ use crate::fitness::{Fit, Fitness};
 use crate::presence::{Counts, Presence};
 use ask::{Ended, Pulls, ask};
 use caps::{Cap, Caps};
-use known::Known;
+use known::{Known, Outcome};
 use listing::Listing;
 use pull::Pool;
 use turns::{Line, Turns};
@@ -212,7 +212,7 @@ impl Queue {
     fn begin(&mut self, line: Line, permit: OwnedSemaphorePermit) {
         let heard = self.known.begin(&line);
         let pull = ask(self.pool.clone(), self.caps.clone(), line.clone(), heard);
-        self.pulls.begin(line, permit, pull);
+        self.pulls.begin(line, heard, permit, pull);
     }
 
     /// Waits for a pull to come back, or for whatever makes another worth its while, `look_at` at the latest.
@@ -232,7 +232,11 @@ impl Queue {
 
     /// A pull that came back while it was waited for. What it brought is given back where this host takes nothing any more.
     fn ended(&mut self, ended: Ended) -> Option<Given> {
-        self.known.end(&ended.line, ended.outcome, Instant::now());
+        let now = Instant::now();
+        self.known.end(&ended.line, ended.outcome, now);
+        if ended.heard && ended.outcome == Outcome::Nothing {
+            self.listing.missed(now);
+        }
         let (taken, permit) = ended.job?;
         match self.fitness.allows(self.pulls.len()) {
             Fit::Yes => Some((taken, permit)),
